@@ -1,0 +1,52 @@
+"""The synthetic stream: standard normal noise and a few informative features whose law depends on the class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Rows = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.int8]
+
+
+@dataclass(frozen=True)
+class Informative:
+    """A feature's normal law in either class."""
+
+    column: int
+    normal_mean: float
+    normal_deviation: float
+    fraud_mean: float
+    fraud_deviation: float
+
+
+@dataclass(frozen=True)
+class Generator:
+    """d features named V7.. so that column 7 is V14, as in the published experiment; fraud_rate in 0..1."""
+
+    features: tuple[str, ...]
+    informative: tuple[Informative, ...]
+    fraud_rate: float = 0.15
+
+    def rows(
+        self, rng: np.random.Generator, n: int, *, fraud_rate: float | None = None, exact: bool = False
+    ) -> tuple[Rows, Labels]:
+        """n rows (n, d) and their labels (n,) in random order. exact: round(n * rate) frauds, not a random number."""
+        rate = self.fraud_rate if fraud_rate is None else fraud_rate
+        if exact:
+            labels = rng.permutation((np.arange(n) < round(n * rate)).astype(np.int8))
+        else:
+            labels = (rng.random(n) < rate).astype(np.int8)
+        x = rng.standard_normal((n, len(self.features)))
+        for f in self.informative:
+            noise = x[:, f.column]
+            normal = f.normal_mean + f.normal_deviation * noise
+            fraud = f.fraud_mean + f.fraud_deviation * noise
+            x[:, f.column] = np.where(labels == 1, fraud, normal)
+        return x, labels
+
+
+NAMES = tuple(f"V{i}" for i in range(7, 17))  # V7..V16: column 7 is V14
+REFERENCE = Generator(NAMES, (Informative(7, 0.0, 1.0, -2.5, 0.8),))

@@ -1,0 +1,119 @@
+"""An adapter as bytes on the adapters topic, and the checks it must pass before it is loaded.
+
+Value: safetensors with align.shift, align.scale (d,), reflex.* (bundle.reflex_shapes), logit_shift () and, for the
+healer alone, the optimiser's state under optim.*. Headers: version, parent, bundle, request, stage (pre-heal or
+post-heal), sha256 (of the value), summary (JSON: how the fit went), at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import msgspec
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from shared.bundle import Array, Bundle, check_tensors, reflex_shapes
+from shared.errors import Refused
+from shared.records import FIRST_VERSION
+
+MAX_ADAPTER_BYTES = 1024 * 1024
+
+
+class Adapter(msgspec.Struct, frozen=True, kw_only=True):
+    """What is applied around the frozen network: features are read as (x - shift) / scale, the hidden rows pass
+    the ReflexiveLayer, logit_shift is added to the logit. optim: the optimiser's state that belongs to these
+    weights, so that a rollback brings both back."""
+
+    version: str
+    parent: str
+    bundle: str
+    shift: Array  # (d,)
+    scale: Array  # (d,) not zero
+    reflex: dict[str, Array]
+    logit_shift: float = 0.0
+    optim: dict[str, Array] = {}
+
+    @property
+    def aligned(self) -> bool:
+        """False where the alignment is the identity and the backbone's pass can be shared with the shadow."""
+        return bool(np.any(self.shift != 0) or np.any(self.scale != 1))
+
+
+def first_adapter(bundle: Bundle) -> Adapter:
+    """The bundle's own: identity alignment, the ReflexiveLayer as trained, no correction."""
+    d = len(bundle.features)
+    return Adapter(
+        version=FIRST_VERSION,
+        parent=FIRST_VERSION,
+        bundle=bundle.hash,
+        shift=np.zeros(d, np.float32),
+        scale=np.ones(d, np.float32),
+        reflex={k: bundle.weights[k] for k in reflex_shapes(bundle.manifest.hidden)},
+    )
+
+
+def pack(
+    adapter: Adapter, *, request: str, stage: str, summary: Mapping[str, object], at: str
+) -> tuple[bytes, dict[str, str]]:
+    """Value and headers of the adapters record."""
+    tensors: dict[str, Array] = {
+        "align.shift": adapter.shift,
+        "align.scale": adapter.scale,
+        "logit_shift": np.array(adapter.logit_shift, np.float32),
+        **adapter.reflex,
+        **{f"optim.{k}": v for k, v in adapter.optim.items()},
+    }
+    value = save_tensors({k: np.asarray(v, np.float32, order="C") for k, v in tensors.items()})
+    headers = {
+        "version": adapter.version,
+        "parent": adapter.parent,
+        "bundle": adapter.bundle,
+        "request": request,
+        "stage": stage,
+        "sha256": hashlib.sha256(value).hexdigest(),
+        "summary": msgspec.json.encode(summary).decode(),
+        "at": at,
+    }
+    return value, headers
+
+
+def unpack(key: bytes | None, value: bytes | None, headers: Mapping[str, bytes], bundle: Bundle) -> Adapter:
+    """Check (size, hash, bundle, names, shapes, finite) and load. Raises Refused, which names what is wrong."""
+    if value is None or key is None:
+        raise Refused("no value or no key")
+    if len(value) > MAX_ADAPTER_BYTES:
+        raise Refused(f"{len(value)} bytes, at most {MAX_ADAPTER_BYTES} are taken")
+    text = {k: headers.get(k, b"").decode("utf-8", "replace") for k in ("version", "parent", "bundle", "sha256")}
+    if text["version"] != key.decode("utf-8", "replace"):
+        raise Refused(f"key {key!r} is not the version", "version")
+    if text["version"] == FIRST_VERSION:
+        raise Refused(f"{FIRST_VERSION} is the bundle's own and is never published", "version")
+    if text["bundle"] != bundle.hash:
+        raise Refused(f"made for bundle {text['bundle'][:12]}, this is {bundle.hash[:12]}", "bundle")
+    if hashlib.sha256(value).hexdigest() != text["sha256"]:
+        raise Refused("the bytes do not have the SHA-256 that the header names", "sha256")
+    try:
+        tensors = load_tensors(value)
+    except (SafetensorError, ValueError, KeyError) as exc:
+        raise Refused(f"not safetensors: {exc}") from exc
+    d, shapes = len(bundle.features), reflex_shapes(bundle.manifest.hidden)
+    try:
+        check_tensors(tensors, {"align.shift": (d,), "align.scale": (d,), "logit_shift": (), **shapes})
+        if np.any(tensors["align.scale"] == 0):
+            raise ValueError("tensor align.scale holds a zero")
+    except ValueError as exc:
+        raise Refused(str(exc)) from exc
+    return Adapter(
+        version=text["version"],
+        parent=text["parent"],
+        bundle=text["bundle"],
+        shift=tensors["align.shift"],
+        scale=tensors["align.scale"],
+        reflex={k: tensors[k] for k in shapes},
+        logit_shift=float(tensors["logit_shift"]),
+        optim={k.removeprefix("optim."): v for k, v in tensors.items() if k.startswith("optim.")},
+    )
