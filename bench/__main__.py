@@ -1,0 +1,94 @@
+"""`python -m bench`: all benchmarks against one fresh embedded broker; a table on stdout, results.json beside it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import latency, throughput
+from selfheal.broker import EmbeddedBroker
+from selfheal.training import train
+from shared.kafka import create_topics
+
+QUIX = ("quixstreams==3.28.1", "numpy", "orjson", "msgspec", "safetensors")
+
+
+def quix_python(folder: Path) -> Path:
+    """The interpreter of a virtual environment with Quix Streams, made when it is not there."""
+    python = folder / "bin" / "python"
+    uv = Path(sys.executable).parent / "uv"
+    if not python.exists():
+        subprocess.run([uv, "venv", "-q", str(folder), "--python", sys.executable], check=True, timeout=120)
+    subprocess.run([uv, "pip", "install", "-q", "--python", str(python), *QUIX], check=True, timeout=600)
+    return python
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--messages", type=int, default=40_000, help="backlog each program works off")
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds; medians are printed")
+    parser.add_argument("--seconds", type=float, default=20, help="of each latency measurement")
+    parser.add_argument("--no-quix", action="store_true", help="leave Quix Streams out (it is installed when missing)")
+    parser.add_argument("--only", choices=["throughput", "latency"], help="one part alone")
+    parser.add_argument("--out", type=Path, default=Path(".selfheal/bench"), help="folder for results.json and logs")
+    options = parser.parse_args()
+    console = Console()
+    options.out.mkdir(parents=True, exist_ok=True)
+    quix = None if options.no_quix or options.only == "latency" else quix_python(Path(".selfheal/bench-venv"))
+    results: dict[str, object] = {}
+    with tempfile.TemporaryDirectory(prefix="selfheal-bench-") as tmp:
+        bundle = Path(tmp) / "bundle"
+        train(bundle)
+        with EmbeddedBroker(Path(tmp) / "kafka") as broker:
+            bootstrap = broker.start()
+            for prefix in ("bench-throughput", "bench-latency"):
+                create_topics({"bootstrap.servers": bootstrap}, prefix)
+            if options.only != "latency":
+                table = throughput.run(
+                    bootstrap, "bench-throughput", bundle, options.out, quix, messages=options.messages,
+                    rounds=options.rounds, say=console.print,
+                )  # fmt: skip
+                results["throughput"] = table
+                console.print(_throughput_table(table))
+            if options.only != "throughput":
+                found = latency.run(
+                    bootstrap, "bench-latency", bundle, options.out, seconds=options.seconds, rounds=options.rounds,
+                    say=console.print,
+                )  # fmt: skip
+                results["latency"] = found
+                console.print(_latency_table(found))
+    (options.out / "results.json").write_text(json.dumps(results, indent=1))
+    console.print(f"results: {options.out / 'results.json'}")
+
+
+def _throughput_table(rows: dict[str, dict[str, float]]) -> Table:
+    table = Table(title="exactly once, 100 transactions a message, medians")
+    for column in ("program", "messages/s", "of the ceiling", "times Quix", "RSS MiB", "start s"):
+        table.add_column(column, justify="left" if column == "program" else "right")
+    quix = rows.get("quix", {}).get("rate")
+    for name, r in rows.items():
+        times = f"{r['rate'] / quix:.1f}" if quix else "-"
+        rss, start = (f"{r[k]:.{n}f}" if k in r else "" for k, n in (("rss_mib", 0), ("start_s", 1)))
+        table.add_row(name, f"{r['rate']:,.0f}", f"{r['ratio']:.3f}", times, rss, start)
+    return table
+
+
+def _latency_table(r: dict[str, float]) -> Table:
+    table = Table(title="produced -> visible, 50 messages/s, medians of the rounds")
+    for column in ("", "p50 ms", "p99 ms"):
+        table.add_column(column, justify="right")
+    table.add_row("quiet", f"{r['p50_ms']:.1f}", f"{r['p99_ms']:.1f}")
+    table.add_row(f"while healing ({r['heals']:.0f} heals)", f"{r['p50_healing_ms']:.1f}", f"{r['p99_healing_ms']:.1f}")
+    table.add_row("p99 ratio", "", f"{r['p99_ratio']:.2f}")
+    return table
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""What the benchmarks share: a broker of their own, a filled topic, processes started and measured."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import confluent_kafka as ck
+import numpy as np
+import orjson
+from confluent_kafka.admin import AdminClient
+
+from producer.generator import REFERENCE
+
+ROWS = 100  # per message, as in performance.md
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def message(rng: np.random.Generator, number: int) -> bytes:
+    """One transactions record of 100 rows of the drifted reference stream (so that conflicts are written too)."""
+    x, _ = REFERENCE.rows(rng, ROWS)
+    x[:, 7] -= 2.2
+    body = {
+        "batch_id": f"bench-{number:07d}",
+        "transaction_ids": [f"t{number:07d}-{i:03d}" for i in range(ROWS)],
+        "features": x.round(6),
+        "created_at": "2026-01-01T00:00:00Z",
+    }
+    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def fill(bootstrap: str, topic: str, count: int) -> int:
+    """Publish count messages; returns the bytes of one. A thousand different ones, repeated under fresh batch ids
+    would cost more than they tell, so ids repeat too: the scorer does not look across batches."""
+    rng = np.random.default_rng(1)
+    values = [message(rng, i) for i in range(1_000)]
+    producer = ck.Producer({"bootstrap.servers": bootstrap, "linger.ms": 20, "compression.type": "lz4"})
+    for i in range(count):
+        while True:
+            try:
+                producer.produce(topic, values[i % 1_000], f"k{i}")
+                break
+            except BufferError:
+                producer.poll(0.1)
+        producer.poll(0)
+    if producer.flush(120):
+        raise RuntimeError("the broker did not take all messages within 120 s")
+    return len(values[0])
+
+
+def admin(bootstrap: str) -> AdminClient:
+    return AdminClient({"bootstrap.servers": bootstrap})
+
+
+def make_topic(bootstrap: str, name: str, partitions: int = 6) -> None:
+    for future in admin(bootstrap).create_topics([ck.admin.NewTopic(name, partitions)]).values():
+        try:
+            future.result(30)
+        except ck.KafkaException as exc:
+            if exc.args[0].code() != ck.KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+
+
+def ends(bootstrap: str, topic: str) -> dict[int, int]:
+    """High watermark per partition."""
+    consumer = ck.Consumer({"bootstrap.servers": bootstrap, "group.id": "bench-ends"})
+    try:
+        parts = consumer.list_topics(topic, 10).topics[topic].partitions
+        return {p: consumer.get_watermark_offsets(ck.TopicPartition(topic, p), 10)[1] for p in parts}
+    finally:
+        consumer.close()
+
+
+def committed(client: AdminClient, group: str, topic: str) -> int:
+    """Sum of the group's committed offsets on a topic."""
+    request = [ck.ConsumerGroupTopicPartitions(group)]
+    try:
+        found = client.list_consumer_group_offsets(request)[group].result(10).topic_partitions
+    except ck.KafkaException:
+        return 0
+    return sum(p.offset for p in found if p.topic == topic and p.offset > 0)
+
+
+def reset_group(bootstrap: str, group: str, topic: str) -> None:
+    """Back to offset 0 on every partition; the group's last member may take its session time-out to be gone."""
+    parts = [ck.TopicPartition(topic, p, 0) for p in ends(bootstrap, topic)]
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            request = [ck.ConsumerGroupTopicPartitions(group, parts)]
+            admin(bootstrap).alter_consumer_group_offsets(request)[group].result(10)
+            return
+        except ck.KafkaException:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+
+
+def span_s(bootstrap: str, topic: str, since: dict[int, int]) -> tuple[int, float]:
+    """(records, seconds) between the first and the last committed record after the given offsets, by the time at
+    which the program under test produced them; read afterwards, so that measuring costs the program nothing."""
+    consumer = ck.Consumer({
+        "bootstrap.servers": bootstrap, "group.id": "bench-span", "enable.partition.eof": True,
+        "isolation.level": "read_committed", "enable.auto.commit": False,
+    })  # fmt: skip
+    consumer.assign([ck.TopicPartition(topic, p, o) for p, o in since.items()])
+    left, times = set(since), []
+    while left:
+        for m in consumer.consume(5_000, 1):
+            if m.error() is None:
+                times.append(m.timestamp()[1])
+            elif m.error().code() == ck.KafkaError._PARTITION_EOF:
+                left.discard(m.partition())
+    consumer.close()
+    return len(times), (max(times) - min(times)) / 1_000
+
+
+@contextmanager
+def process(argv: list[str], log: Path, **env: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A program started for a measurement, stopped by SIGTERM afterwards, killed where that takes over 20 s."""
+    threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    with log.open("ab") as out:
+        child = subprocess.Popen(argv, stdout=out, stderr=out, cwd=ROOT, env={**os.environ, **threads, **env})
+    try:
+        yield child
+    finally:
+        child.terminate()
+        try:
+            child.wait(20)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait(10)
+
+
+def selfheal(*words: str) -> list[str]:
+    return [sys.executable, "-m", "selfheal", *words]
+
+
+def wait_for(condition: Callable[[], bool], child: subprocess.Popen[bytes], log: Path, budget_s: float = 300) -> None:
+    """Until the condition holds; a child that ends before, or too slow a one, is an error with the log's end."""
+    deadline = time.monotonic() + budget_s
+    while not condition():
+        if child.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"{child.args!r} did not finish its work:\n{log.read_text()[-2_000:]}")
+        time.sleep(0.1)
