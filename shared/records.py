@@ -165,8 +165,9 @@ class Metrics(Record):
     feature (None before it is defined). *_baseline: on the bundle's held-out clean rows. *_shadow: the frozen
     network on this batch. *_healed: the probabilities as served, so fixed before the labels were known.
     *_post_heal: the adapter fitted on this batch, scored on these same rows, as the published experiment does.
-    acc_lift, f1_lift: healed minus shadow. Scores are None until labels complete the row. thinning: this row
-    stands for 1/thinning batches. settled: nothing about this batch is still to come."""
+    acc_lift, f1_lift: healed minus shadow. acc_lift_post_heal: post-heal minus shadow, acc_lift where no heal was.
+    Scores are None until labels complete the row. thinning: this row stands for 1/thinning batches. settled: no
+    decision about this batch is still to come."""
 
     batch_idx: Count
     batch_id: str
@@ -190,6 +191,7 @@ class Metrics(Record):
     f1_lift: float | None = None
     accuracy_post_heal: float | None = None
     f1_post_heal: float | None = None
+    acc_lift_post_heal: float | None = None
     state: State = "HEALTHY"
     action: str = "none"
     rolled_back: bool = False
