@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
 
+from shared.errors import OperatorError
+
 HOST = "127.0.0.1"  # nothing outside this machine can reach an embedded broker
 MIB = 1 << 20
 
@@ -47,16 +49,20 @@ class Ports(NamedTuple):
 
 
 def free_ports(nodes: int, first: int | None) -> list[Ports]:
-    """Ports for every node, picked by the system; ``first``, ``first + 1`` … for the clients if given. Another
-    process may still take one before the broker does."""
+    """Ports for every node, picked by the system; ``first``, ``first + 1`` … for the clients if given. They
+    are free when this returns: another process may still be quicker than the broker."""
+    wanted = [0] * nodes if first is None else list(range(first, first + nodes))
     with ExitStack() as held:
         picked = []
-        for _ in range(2 * nodes):
+        for port in (*wanted, *[0] * nodes):
             probe = held.enter_context(socket.socket())
-            probe.bind((HOST, 0))
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(port != 0))
+            try:
+                probe.bind((HOST, port))
+            except OSError as exc:
+                raise OperatorError(f"port {port} on {HOST} cannot be had: {exc.strerror}") from exc
             picked.append(int(probe.getsockname()[1]))
-    clients = picked[:nodes] if first is None else list(range(first, first + nodes))
-    return [Ports(*pair) for pair in zip(clients, picked[nodes:], strict=True)]
+    return [Ports(*pair) for pair in zip(picked[:nodes], picked[nodes:], strict=True)]
 
 
 def properties(node: int, ports: Sequence[Ports], extra: Mapping[str, str]) -> str:

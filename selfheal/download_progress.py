@@ -55,9 +55,7 @@ def reporting(console: Console, what: str, jars: int, total_bytes: int) -> Itera
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task(what, total=total_bytes)
-            yield Report(
-                lambda done, sent: bar.update(task, completed=sent, description=f"{what}: {done}/{jars} jars")
-            )
+            yield Report(lambda done, sent: bar.update(task, completed=sent, description=f"{what}: {done}/{jars} jars"))
         return
     started = last = time.monotonic()
     console.print(f"fetching {what}: {jars} jars, {total_bytes / 1e6:.0f} MB, needed once", soft_wrap=True)
