@@ -63,9 +63,10 @@ def main(spec: Spec) -> int:
     while jvm.poll() is None and not stopping and os.getppid() == parent:
         if select.select([0], [], [], LOOK_EVERY_S)[0] and not os.read(0, 1):
             break
-    with suppress(FileNotFoundError):
-        os.unlink(spec["state"])
-    jvm.terminate()  # nothing happens if it has ended already
+    if jvm.poll() is None:
+        with suppress(FileNotFoundError):
+            os.unlink(spec["state"])
+        jvm.terminate()
     try:
         code = jvm.wait(spec["grace_s"])
     except subprocess.TimeoutExpired:

@@ -86,7 +86,7 @@ def _base_archive(java: Path, base: Path) -> Path | None:
     if base.exists():
         return base
     part = base.with_suffix(f".{os.getpid()}.part")
-    command = [java, *FLAGS, "-Xshare:dump", f"-XX:SharedArchiveFile={part}"]
+    command = [str(java), *FLAGS, "-Xshare:dump", f"-XX:SharedArchiveFile={part}"]
     try:
         subprocess.run(command, check=True, capture_output=True, timeout=DUMP_TIMEOUT_S)
         part.replace(base)
