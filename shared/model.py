@@ -23,7 +23,8 @@ class ReflexiveLayer(nn.Module):
         self.scale = nn.Parameter(torch.tensor(0.1))
 
     def forward(self, x: Tensor) -> Tensor:  # (n, h) -> (n, h)
-        return x + self.scale * self.net(x)
+        healed: Tensor = x + self.scale * self.net(x)
+        return healed
 
 
 class SelfHealingMLP(nn.Module):
@@ -36,11 +37,17 @@ class SelfHealingMLP(nn.Module):
         self.head = nn.Linear(hidden, 1)
 
     def forward(self, x: Tensor) -> Tensor:  # (n, d) -> (n,)
-        return self.head(self.reflex(self.backbone(x)))[:, 0]
+        return self.healed(self.backbone(x))
+
+    def healed(self, hidden: Tensor) -> Tensor:
+        """(n, h) of the backbone -> (n,) logits through the reflex."""
+        logits: Tensor = self.head(self.reflex(hidden))[:, 0]
+        return logits
 
     def frozen(self, x: Tensor) -> Tensor:
         """The shadow: (n, d) -> (n,) logits without the reflex."""
-        return self.head(self.backbone(x))[:, 0]
+        logits: Tensor = self.head(self.backbone(x))[:, 0]
+        return logits
 
     def freeze_for_healing(self) -> None:
         """Leave gradients to the reflex alone."""
@@ -48,16 +55,19 @@ class SelfHealingMLP(nn.Module):
             parameter.requires_grad_(name.startswith("reflex."))
 
     def unfreeze_all(self) -> None:
+        """Give every parameter its gradient back."""
         for parameter in self.parameters():
             parameter.requires_grad_(True)
 
 
+def name_of(parameter: str) -> str:
+    """The bundle's name of a parameter: reflex.net.0.weight is reflex.0.weight there, all others are the same."""
+    return parameter.replace("reflex.net.", "reflex.")
+
+
 def tensors_of(model: SelfHealingMLP) -> dict[str, Array]:
-    """Weights under the bundle's names (reflex.net.0.weight is reflex.0.weight there)."""
-    return {
-        k.replace("reflex.net.", "reflex."): v.detach().numpy().astype(np.float32).copy()
-        for k, v in model.state_dict().items()
-    }
+    """A copy of the weights, float32, under the bundle's names."""
+    return {name_of(k): v.detach().numpy().astype(np.float32).copy() for k, v in model.state_dict().items()}
 
 
 def model_of(bundle: Bundle, adapter: Adapter | None = None) -> SelfHealingMLP:
@@ -66,8 +76,6 @@ def model_of(bundle: Bundle, adapter: Adapter | None = None) -> SelfHealingMLP:
     named = dict(bundle.weights)
     if adapter is not None:
         named |= {k: adapter.reflex[k] for k in reflex_shapes(bundle.manifest.hidden)}
-    state = {
-        k: torch.from_numpy(np.array(named[k.replace("reflex.net.", "reflex.")], copy=True)) for k in model.state_dict()
-    }
-    model.load_state_dict(state)
+    # Copied: torch warns of arrays it may not write to, such as those of a file.
+    model.load_state_dict({k: torch.from_numpy(named[name_of(k)].copy()) for k in model.state_dict()})
     return model
