@@ -27,8 +27,7 @@ from selfheal.kafka_jars import KAFKA_VERSION, OWN_BROKER
 from selfheal.kafka_jvm import Jvm, prepare
 from shared.errors import OperatorError, TimedOut
 
-START_S = 60.0
-STOP_S = 15.0
+START_S, STOP_S = 60.0, 15.0
 PORT_TRIES = 3
 
 
@@ -73,8 +72,8 @@ class EmbeddedBroker:
         """The bootstrap servers of a broker on which transactions work: an own one, or the one that already
         runs on the folder (then ``attached`` is true, and port and extra have no say).
 
-        Blocks up to timeout_s, and the first time for the download too. Raises OperatorError with the last
-        lines of the broker's log, and leaves nothing running.
+        Blocks up to timeout_s, and the first time for the download too. Raises OperatorError with the
+        last telling lines of the broker's log, and leaves nothing running.
         """
         if self._attach():
             return self.bootstrap
@@ -137,7 +136,7 @@ class EmbeddedBroker:
             node.join(deadline)
 
     def _start_own(self, jvm: Jvm, lock: int, deadline: float) -> None:
-        (self.data_dir / "broker.json").unlink(missing_ok=True)
+        (self.data_dir / "broker.json").unlink(missing_ok=True)  # of a killed run
         for left in reversed(range(PORT_TRIES)):
             ports = free_ports(len(self.nodes), self._port)
             cluster_id = configure(jvm, self.nodes, ports, self._extra, deadline - time.monotonic())
@@ -149,11 +148,11 @@ class EmbeddedBroker:
                 wait_ready(bootstrap, left_s, nodes=len(ports), cluster_id=cluster_id, alive=self.alive)
             except TimedOut as exc:
                 blame = next((node for node in self.nodes if not node.alive()), self.nodes[0])
-                tail = blame.log_tail()
-                if left and self._port is None and "Address already in use" in tail:
+                words = blame.last_words()
+                if left and self._port is None and "Address already in use" in words:
                     self._end_nodes()
                     continue
-                message = f"Apache Kafka did not start: {exc}. The end of {blame.log}:\n{tail}"
+                message = f"Apache Kafka did not start: {exc}. From {blame.log}:\n{words}"
                 raise OperatorError(message) from exc
             part = self.data_dir / "broker.part"
             part.write_text(json.dumps({"bootstrap": bootstrap, "owner_pid": os.getpid()}), "utf-8")
@@ -191,7 +190,8 @@ def serve(
         )
         while broker.alive():
             time.sleep(0.2)
-        raise OperatorError(f"Apache Kafka ended by itself. The end of its log:\n{broker.nodes[0].log_tail()}")
+        node = next((node for node in broker.nodes if not node.alive()), broker.nodes[0])
+        raise OperatorError(f"Apache Kafka ended by itself. From {node.log}:\n{node.last_words()}")
     except KeyboardInterrupt:
         pass
     finally:

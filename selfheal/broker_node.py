@@ -87,11 +87,12 @@ class Node:
             self._guard.wait()
         self._guard = None
 
-    def log_tail(self) -> str:
-        """The last lines the broker or its guard wrote."""
+    def last_words(self) -> str:
+        """The last lines of this run's log that tell something: no chatter, no stack frames."""
         try:
             with self.log.open(encoding="utf-8", errors="replace") as log:
-                return "".join(deque(log, TAIL_LINES)).rstrip()
+                telling = (line for line in log if not line[:1].isspace() and " INFO " not in line)
+                return "".join(deque(telling, TAIL_LINES)).rstrip()
         except FileNotFoundError:
             return ""
 

@@ -20,6 +20,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 
 from selfheal import kafka_jars
 from selfheal.broker import EmbeddedBroker, running
+from selfheal.broker_config import Ports, free_ports
 from selfheal.flock import is_locked, try_lock
 from shared.errors import OperatorError
 
@@ -204,11 +205,27 @@ def test_a_taken_port_is_named(data_dir):
     assert not is_locked(data_dir / "lock")
 
 
-def test_a_failed_start_quotes_the_log_and_leaves_nothing(data_dir):
-    bad = EmbeddedBroker(data_dir, extra={"log.cleaner.dedupe.buffer.size": "1"})
-    with pytest.raises(OperatorError, match=r"(?s)the process ended.*server\.log.*dedupe\.buffer\.size"):
-        bad.start()
+@pytest.mark.parametrize(
+    ("extra", "told"),
+    [
+        ({"log.cleaner.dedupe.buffer.size": "1"}, r"(?s)could not format.*dedupe\.buffer\.size must"),
+        ({"metric.reporters": "no.such.Class"}, r"(?s)the process ended.*node-1/server\.log.*no\.such\.Class"),
+    ],
+    ids=["format", "run"],
+)
+def test_a_failed_start_quotes_kafka_and_leaves_nothing(data_dir, extra, told):
+    with pytest.raises(OperatorError, match=told):
+        EmbeddedBroker(data_dir, extra=extra).start()
     assert not is_locked(data_dir / "lock")
+
+
+def test_a_port_lost_to_a_quicker_process_is_replaced(data_dir, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        (good,) = free_ports(1, None)
+        offered = [[good], [Ports(stranger.getsockname()[1], good.controller)]]
+        monkeypatch.setattr("selfheal.broker.free_ports", lambda *_: offered.pop())
+        with EmbeddedBroker(data_dir) as broker:
+            assert broker.bootstrap == f"127.0.0.1:{good.client}"
 
 
 def test_three_nodes_carry_on_without_one(data_dir):
