@@ -33,12 +33,11 @@ PORT_TRIES = 3
 
 def running(data_dir: Path) -> str | None:
     """The bootstrap servers of the broker that runs on this folder, if one does and takes connections."""
-    folder = data_dir.resolve()
     try:
-        bootstrap = str(json.loads((folder / "broker.json").read_text("utf-8"))["bootstrap"])
+        bootstrap = str(json.loads((data_dir / "broker.json").read_text("utf-8"))["bootstrap"])
     except FileNotFoundError:
         return None
-    if is_locked(folder / "lock"):
+    if is_locked(data_dir / "lock"):
         for address in addresses(bootstrap):
             with suppress(OSError), socket.create_connection(address, 1.0):
                 return bootstrap
