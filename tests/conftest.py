@@ -26,6 +26,8 @@ from shared.settings import BOOTSTRAP_ENV, kafka_settings
 from shared.topics import Name, topic_name
 
 PARTITIONS = 2
+# The end of a partition is said on an empty answer, which the broker holds back for fetch.wait.max.ms.
+WHOLE = {"enable.partition.eof": True, "isolation.level": "read_committed", "fetch.wait.max.ms": 10}
 IMAGE = "apache/kafka:4.3.1"
 # Any KAFKA_* variable drops the image's own defaults, so all of a one-node broker is spelt out.
 CONTAINER_SETTINGS = {
@@ -134,7 +136,7 @@ def read_whole(kafka: dict[str, str], topic: str, timeout_s: float = 20.0) -> li
     with plain_consumer(kafka, **{"isolation.level": "read_uncommitted"}) as consumer:
         partitions = consumer.list_topics(topic, timeout=timeout_s).topics[topic].partitions
         ends = {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=timeout_s)[1] for p in partitions}
-    with plain_consumer(kafka, **{"enable.partition.eof": True, "isolation.level": "read_committed"}) as consumer:
+    with plain_consumer(kafka, **WHOLE) as consumer:
         consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
         waiting, found = {p for p, end in ends.items() if end > 0}, []
         deadline = time.monotonic() + timeout_s
