@@ -20,7 +20,7 @@ from shared.bundle import Array, Bundle, check_tensors, reflex_shapes
 from shared.errors import Refused
 from shared.records import FIRST_VERSION
 
-MAX_ADAPTER_BYTES = 1024 * 1024
+MAX_ADAPTER_BYTES = 2 * 1024 * 1024
 
 
 class Adapter(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +54,15 @@ def first_adapter(bundle: Bundle) -> Adapter:
         scale=np.ones(d, np.float32),
         reflex={k: bundle.weights[k] for k in reflex_shapes(bundle.manifest.hidden)},
     )
+
+
+def optim_shapes(hidden: int) -> dict[str, tuple[int, ...]]:
+    """The optimiser's tensors on the wire: all of them (a healed adapter) or none (the bundle's own)."""
+    moments = ("exp_avg", "exp_avg_sq")
+    return {
+        "optim.step": (),
+        **{f"optim.{m}.{name}": shape for m in moments for name, shape in reflex_shapes(hidden).items()},
+    }
 
 
 def pack(
@@ -101,8 +110,9 @@ def unpack(key: bytes | None, value: bytes | None, headers: Mapping[str, bytes],
     except (SafetensorError, ValueError, KeyError) as exc:
         raise Refused(f"not safetensors: {exc}") from exc
     d, shapes = len(bundle.features), reflex_shapes(bundle.manifest.hidden)
+    optim = optim_shapes(bundle.manifest.hidden) if any(k.startswith("optim.") for k in tensors) else {}
     try:
-        check_tensors(tensors, {"align.shift": (d,), "align.scale": (d,), "logit_shift": (), **shapes})
+        check_tensors(tensors, {"align.shift": (d,), "align.scale": (d,), "logit_shift": (), **shapes, **optim})
         if np.any(tensors["align.scale"] == 0):
             raise ValueError("tensor align.scale holds a zero")
     except ValueError as exc:
@@ -115,5 +125,5 @@ def unpack(key: bytes | None, value: bytes | None, headers: Mapping[str, bytes],
         scale=tensors["align.scale"],
         reflex={k: tensors[k] for k in shapes},
         logit_shift=float(tensors["logit_shift"]),
-        optim={k.removeprefix("optim."): v for k, v in tensors.items() if k.startswith("optim.")},
+        optim={k.removeprefix("optim."): tensors[k] for k in optim},
     )

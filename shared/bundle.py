@@ -13,7 +13,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
@@ -26,14 +26,14 @@ from shared.errors import OperatorError
 
 Array = npt.NDArray[np.float32]
 SCHEMA = 1
-HIDDEN_MAX = 4_096
+HIDDEN_MAX = 256  # an adapter with its optimiser then takes 1.6 MB at most (MAX_ADAPTER_BYTES)
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """The symbolic rule: fraud where feature < threshold (op "<") or > threshold (op ">")."""
 
     feature: str
-    op: str
+    op: Literal["<", ">"]
     threshold: float
 
 
@@ -195,13 +195,21 @@ def load(folder: Path) -> Bundle:
     for name in [manifest.watched, *([manifest.rule.feature] if manifest.rule else [])]:
         if name not in manifest.features:
             raise OperatorError(f"{folder / 'bundle.json'}: {name} is not one of its features")
+    if len(set(manifest.features)) != len(manifest.features):
+        raise OperatorError(f"{folder / 'bundle.json'}: a feature is named twice")
+    if absent := sorted(set(manifest.features) - manifest.statistics.keys()):
+        raise OperatorError(f"{folder / 'bundle.json'}: statistics of {', '.join(absent)} are missing")
     weights = _checked(folder / "weights.safetensors", weight_bytes, manifest.weights_sha256)
     reference = _checked(folder / "reference.safetensors", reference_bytes, manifest.reference_sha256)
     d = len(manifest.features)
     try:
         check_tensors(weights, weight_shapes(d, manifest.hidden))
+        if "labels" not in reference:
+            raise ValueError("tensor labels is missing")
+        if not np.isin(reference["labels"], (0, 1)).all():
+            raise ValueError("tensor labels must be 0 or 1 everywhere")
         check_tensors(reference, {"features": (len(reference["labels"]), d)})
-    except (ValueError, KeyError) as exc:
+    except ValueError as exc:
         raise OperatorError(f"bundle at {folder}: {exc}") from exc
     return Bundle(
         hash=hashlib.sha256(raw).hexdigest(),
