@@ -1,11 +1,14 @@
 """The network in NumPy, for the hot path: same numbers as shared/model.py to 1e-6, and the same bits for a row
-whatever rows share its pass.
+whatever rows share its pass, and wherever it stands among them.
 
-Three facts make the bits stable: matrix products run on at least 2 rows (a single row takes another BLAS path),
-the last layer is a sum over the row and no product with a vector, and nothing reduces across rows. A test holds it.
+A BLAS gives no such promise: on AVX2 machines OpenBLAS sums a row in another order by its place in the matrix. So
+every product runs in blocks of exactly BLOCK rows, a shape in which all places were found equal on every kernel that
+we could try (tests/test_forward.py); the last layer is a plain loop over the row; nothing else reduces.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -13,6 +16,7 @@ import numpy as np
 from shared.adapters import Adapter
 from shared.bundle import Array, Bundle
 
+BLOCK = 8
 CHUNK = 800  # rows a pass: larger ones fall out of the second-level cache
 
 
@@ -36,17 +40,17 @@ class Network(msgspec.Struct, frozen=True):
         )  # fmt: skip
 
     def hidden(self, x: Array) -> Array:
-        """(n, d) to (n, h): the backbone."""
-        h = x @ self.w0
+        """(n, d) to (n, h), n a multiple of BLOCK: the backbone."""
+        h = _product(x, self.w0)
         h += self.b0
         np.maximum(h, 0, out=h)
-        h = h @ self.w1
+        h = _product(h, self.w1)
         h += self.b1
         return np.maximum(h, 0, out=h)
 
     def logit(self, hidden: Array) -> Array:
         """(n, h) to (n,): the head."""
-        return (hidden * self.out).sum(axis=1) + self.bias
+        return _along_row(hidden, self.out) + self.bias
 
 
 class Folded(msgspec.Struct, frozen=True):
@@ -75,14 +79,26 @@ class Folded(msgspec.Struct, frozen=True):
         )  # fmt: skip
 
     def delta(self, hidden: Array) -> Array:
-        """(n, h) to (n,): what the adapter adds to the frozen logit."""
+        """(n, h) to (n,), n a multiple of BLOCK: what the adapter adds to the frozen logit."""
         if self.inert:
             return np.full(len(hidden), self.c, np.float32)
-        t = hidden @ self.w
+        t = _product(hidden, self.w)
         t += self.b
         np.tanh(t, out=t)
-        t *= self.v
-        return t.sum(axis=1) + self.c
+        return _along_row(t, self.v) + self.c
+
+
+def _product(rows: Array, w: Array) -> Array:
+    """(n, k) @ (k, h), one BLAS call for each BLOCK rows: always the same shape, so always the same sums."""
+    n, k = rows.shape
+    product: Array = (rows.reshape(n // BLOCK, BLOCK, k) @ w).reshape(n, w.shape[1])
+    return product
+
+
+def _along_row(rows: Array, v: Array) -> Array:
+    """(n, h) . (h,) to (n,) without BLAS, which would take the rows together."""
+    dot: Array = np.einsum("ij,j->i", rows, v)
+    return dot
 
 
 def sigmoid(logit: Array) -> Array:
@@ -91,20 +107,23 @@ def sigmoid(logit: Array) -> Array:
     return np.where(logit >= 0, 1 / (1 + e), e / (1 + e)).astype(np.float32)
 
 
-def probabilities(x: Array, network: Network, adapters: list[Folded]) -> list[Array]:
+def probabilities(x: Array, network: Network, adapters: Sequence[Folded]) -> list[Array]:
     """(n, d) float32 to [frozen, *adapters] probabilities, each (n,) float32. One backbone pass serves the frozen
-    network and every adapter without an alignment."""
-    if len(x) > CHUNK:
-        parts = [probabilities(x[i : i + CHUNK], network, adapters) for i in range(0, len(x), CHUNK)]
-        return [np.concatenate(column) for column in zip(*parts, strict=True)]
+    network and every adapter without an alignment. Features so large that float32 overflows give NaN, unwarned."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        parts = [_pass(x[i : i + CHUNK], network, adapters) for i in range(0, max(len(x), 1), CHUNK)]
+    return parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+
+def _pass(x: Array, network: Network, adapters: Sequence[Folded]) -> list[Array]:
     n = len(x)
-    if n == 1:
-        x = np.repeat(x, 2, axis=0)
+    if n % BLOCK:
+        x = np.concatenate([x, np.zeros((-n % BLOCK, x.shape[1]), np.float32)])
     hidden = network.hidden(x)
     frozen = network.logit(hidden)
     results = [sigmoid(frozen)[:n]]
     for adapter in adapters:
-        if adapter.shift is None:
+        if adapter.shift is None or adapter.scale is None:
             own_hidden, own_logit = hidden, frozen
         else:
             own_hidden = network.hidden((x - adapter.shift) / adapter.scale)

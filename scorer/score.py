@@ -1,0 +1,137 @@
+"""Batches and adapters to what is published about them. Pure: the same batch and adapter give the same bytes,
+whatever shares the pass."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from scorer.decode import Batch
+from shared.bundle import Array, Bundle
+from shared.errors import Refused
+from shared.forward import Folded, Network, probabilities
+from shared.topics import MAX_RECORD_BYTES
+
+ROOM = 4_096  # what the record's key, headers and framing may take of MAX_RECORD_BYTES
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+
+
+class Job(NamedTuple):
+    """A batch, where it was read (the fields of records.Source), and the adapter that it must be scored by."""
+
+    batch: Batch
+    source: dict[str, str | int]
+    adapter: Folded
+
+
+class Scored(NamedTuple):
+    """Values for the predictions topic and, where the rule and the model disagree, the conflicts topic."""
+
+    prediction: bytes
+    conflicts: bytes | None
+
+
+class _Columns(NamedTuple):
+    """Per row of several batches (n,), and per batch (b, d)."""
+
+    x: Array
+    shadow: Array
+    healed: Array
+    candidate: Array | None
+    rule: npt.NDArray[np.bool_]
+    flag: npt.NDArray[np.bool_]
+    conflict: npt.NDArray[np.bool_]
+    conflicts: npt.NDArray[np.intp]  # (b,)
+    sums: npt.NDArray[np.float64]
+    squares: npt.NDArray[np.float64]
+
+
+def score(jobs: Sequence[Job], bundle: Bundle, network: Network, candidate: Folded | None) -> list[Scored | Refused]:
+    """One entry per job, in order; Refused where the network's answer is no finite number or too large to publish.
+    All batches of one adapter share one forward pass, and the backbone's pass serves shadow and candidate too."""
+    by_version: dict[str, list[int]] = {}
+    for i, job in enumerate(jobs):
+        by_version.setdefault(job.adapter.version, []).append(i)
+    answers: list[Scored | Refused | None] = [None] * len(jobs)
+    for members in by_version.values():
+        group = [jobs[i] for i in members]
+        for i, answer in zip(members, _score_group(group, bundle, network, candidate), strict=True):
+            answers[i] = answer
+    return [a for a in answers if a is not None]
+
+
+def _score_group(
+    jobs: Sequence[Job], bundle: Bundle, network: Network, candidate: Folded | None
+) -> list[Scored | Refused]:
+    edges = np.cumsum([0, *(len(job.batch.x) for job in jobs)])
+    x = np.concatenate([job.batch.x for job in jobs])
+    columns = _columns(x, edges[:-1], jobs[0].adapter, bundle, network, candidate)
+    rows = [slice(first, end) for first, end in itertools.pairwise(edges.tolist())]
+    return [_answer(job, b, rows[b], columns, bundle.hash, candidate) for b, job in enumerate(jobs)]
+
+
+def _columns(
+    x: Array, starts: npt.NDArray[np.intp], adapter: Folded, bundle: Bundle, network: Network, candidate: Folded | None
+) -> _Columns:
+    adapters = [adapter] if candidate is None else [adapter, candidate]
+    shadow, healed, *tried = probabilities(x, network, adapters)
+    thresholds = bundle.manifest.thresholds
+    rule = bundle.rule_says_fraud(x)
+    conflict = rule & (healed < thresholds.conflict)
+    wide = x.astype(np.float64)  # a float32 squared may not fit into a float32
+    return _Columns(
+        x, shadow, healed, tried[0] if tried else None, rule, healed > thresholds.flag, conflict,
+        np.add.reduceat(conflict, starts, dtype=np.intp),
+        np.add.reduceat(wide, starts), np.add.reduceat(np.square(wide, out=wide), starts),
+    )  # fmt: skip
+
+
+def _answer(job: Job, b: int, rows: slice, of: _Columns, bundle: str, candidate: Folded | None) -> Scored | Refused:
+    """Encode batch b, which is these rows of the columns."""
+    batch = job.batch
+    healed, shadow = of.healed[rows], of.shadow[rows]
+    finite = np.isfinite(healed) & np.isfinite(shadow)
+    if not finite.all():
+        return Refused("the network's answer to this row is not a finite number", f"features[{int(finite.argmin())}]")
+    body = {
+        "batch_id": batch.batch_id,
+        "transaction_ids": batch.ids,
+        "probability": healed,
+        "shadow_probability": shadow,
+        "adapter_version": job.adapter.version,
+        "bundle": bundle,
+        "source": job.source,
+        "created_at": batch.created_at,
+        "rule": of.rule[rows].view(np.uint8),
+        "flag": of.flag[rows].view(np.uint8),
+        "conflicts": int(of.conflicts[b]),
+        "feature_sums": of.sums[b],
+        "feature_squares": of.squares[b],
+    }
+    if candidate is not None and of.candidate is not None and np.isfinite(of.candidate[rows]).all():
+        body |= {"candidate_probability": of.candidate[rows], "candidate_version": candidate.version}
+    prediction = orjson.dumps(body, option=_OPTIONS)
+    conflicts = _conflicts(job, healed, np.flatnonzero(of.conflict[rows])) if of.conflicts[b] else None
+    for name, value in (("prediction", prediction), ("conflicts", conflicts)):
+        if value is not None and len(value) > MAX_RECORD_BYTES - ROOM:
+            return Refused(f"its {name} record would take {len(value)} bytes, more than a topic holds; send fewer rows")
+    return Scored(prediction, conflicts)
+
+
+def _conflicts(job: Job, healed: Array, at: npt.NDArray[np.intp]) -> bytes:
+    """Of the rows at these positions; healed: (n,) of the batch."""
+    body = {
+        "batch_id": job.batch.batch_id,
+        "transaction_ids": [job.batch.ids[i] for i in at.tolist()],
+        "features": job.batch.x[at],
+        "probability": healed[at],
+        "adapter_version": job.adapter.version,
+        "source": job.source,
+        "created_at": job.batch.created_at,
+    }
+    return orjson.dumps(body, option=_OPTIONS)
