@@ -31,6 +31,7 @@ class Child:
         self.restart_at: float | None = None  # monotonic; None: nothing is due
         self.exit_code: int | None = None  # of its last run, None while it runs
         self.over = False  # it ended and is not started again
+        self.held = False  # it is not to start yet
         self._env = {**dict.fromkeys(ONE_THREAD, "1"), **env, SUPERVISED_ENV: "1", "PYTHONUNBUFFERED": "1"}
         self._process: subprocess.Popen[bytes] | None = None
         self._started = 0.0
@@ -52,14 +53,14 @@ class Child:
         """Seconds since its last start."""
         return time.monotonic() - self._started
 
-    def launch(self, *, fresh_log: bool) -> None:
-        """Start it; does not wait. fresh_log: drop what earlier runs wrote."""
+    def launch(self) -> None:
+        """Start it; does not wait. The first time, what earlier pipelines left in the log goes."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        self.close_stdin()
+        if self._process is None:
+            self.log.unlink(missing_ok=True)
+        self._close_stdin()
         # -P: a folder named `shared` or `monitor` where the operator happens to stand is not ours.
         command = [sys.executable, "-P", "-m", "selfheal", *self.args]
-        if fresh_log:
-            self.log.unlink(missing_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, env=self._env, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
@@ -90,9 +91,9 @@ class Child:
             self.exit_code = self._process.wait()
             return False
         finally:
-            self.close_stdin()
+            self._close_stdin()
 
-    def close_stdin(self) -> None:
+    def _close_stdin(self) -> None:
         """Give the pipe back; an earlier run's, or at the end."""
         if self._process is not None and self._process.stdin is not None:
             with suppress(OSError):
@@ -100,7 +101,7 @@ class Child:
 
     def bound_log(self) -> None:
         """Keep the log at two files of at most LOG_MAX_BYTES. The child appends, so it goes on in the emptied file."""
-        if self.log.stat().st_size > LOG_MAX_BYTES:
+        if self._process is not None and self.log.stat().st_size > LOG_MAX_BYTES:
             shutil.copyfile(self.log, self.log.with_suffix(".log.1"))
             os.truncate(self.log, 0)
 

@@ -1,7 +1,7 @@
 """The pipeline on one machine: the services as real processes that share nothing but Kafka.
 
-    with LocalPipeline(kafka, prefix, bundle, without=("producer",)) as pipeline:
-        pipeline.wait_ready(30)
+    with LocalPipeline(kafka, prefix, bundle, producer=["--rate", "2"]) as pipeline:
+        pipeline.wait_ready(30)  # the producer starts when the others are there
 
 Nothing is left running after the block; nor when this process is killed (child.py, process.py).
 """
@@ -62,6 +62,8 @@ class LocalPipeline:
                 args = [COMMANDS[service], *(["--slot", str(slot)] if service != "monitor" else [])]
                 args += producer if service == "producer" else ()
                 children.append(Child(service, str(slot), args, logs / f"{service}-{slot}.log", self._env))
+        for child in children:
+            child.held = child.service == "producer" and len(children) > 1
         self.children: list[Child] = children
         self._supervisor = Supervisor(children, self._ended)
         self._events: Follower | None = None
@@ -90,12 +92,14 @@ class LocalPipeline:
         self._done_following()
 
     def wait_ready(self, deadline_s: float = 60.0) -> None:
-        """Until every service has published service-started. Raises OperatorError with the end of a log: one of
-        them cannot start, or time is up."""
+        """Until every service has published service-started; the producer is started last, by this, when the others
+        are there to see what it sends. Raises OperatorError with the end of a log: one cannot start, or time is up."""
         end = time.monotonic() + deadline_s
         started: set[int] = set()
-        while self._events is not None and (missing := [c for c in self.children if c.pid not in started]):
+        while self._events is not None and (missing := [c for c in self.children if not _seen(c, started)]):
             self._insist_on(missing, out_of_time=time.monotonic() > end, deadline_s=deadline_s)
+            if all(c.held for c in missing):
+                self._supervisor.release()
             for record in self._events.take(0.1):
                 started |= _started_pid(record.value)
         self._done_following()
@@ -137,9 +141,8 @@ class LocalPipeline:
 
     def _insist_on(self, missing: list[Child], *, out_of_time: bool, deadline_s: float) -> None:
         for child in missing:
-            ended_badly = child.over and not (child.service == "producer" and child.exit_code == 0)
-            if ended_badly or out_of_time:
-                what = f"ended with exit code {child.exit_code}" if ended_badly else f"not ready after {deadline_s:g} s"
+            if child.over or out_of_time:
+                what = f"ended with exit code {child.exit_code}" if child.over else f"not ready after {deadline_s:g} s"
                 raise OperatorError(f"{child.name} {what}. The end of {child.log}:\n{child.log_tail()}")
 
     def _ended(self, child: Child, code: int, then: Verdict) -> None:
@@ -156,6 +159,11 @@ class LocalPipeline:
             writer.publish([Out(topic_name("events", self.prefix), child.service, encode(event))])
         except SelfhealError as exc:
             self._notice(f"the event service-restarted could not be published: {exc}")
+
+
+def _seen(child: Child, started: set[int]) -> bool:
+    """Whether it said that it started, or is through already: a producer with little to send may be quick."""
+    return child.pid in started or (child.over and child.exit_code == 0)
 
 
 def _started_pid(value: bytes | None) -> set[int]:

@@ -57,6 +57,17 @@ def stop_on_signals() -> Stop:
     return stop
 
 
+def end_on_sigterm() -> None:
+    """For commands that are no service: SIGTERM and SIGHUP unwind the stack as Ctrl-C does, so that what was
+    started is ended."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
+
+
 def end_with_parent(stop: Stop) -> None:
     """Stop when the supervisor is gone, however it died: the kernel closes its end of our stdin.
 

@@ -25,10 +25,17 @@ class Supervisor:
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
 
     def start(self) -> None:
-        """Start every child; does not wait until they are ready."""
+        """Start every child that is not held back; does not wait until they are ready."""
         for child in self.children:
-            child.launch(fresh_log=True)
+            if not child.held:
+                child.launch()
         self._thread.start()
+
+    def release(self) -> None:
+        """Let those start that were held back: the watching thread does it at its next look."""
+        for child in self.children:
+            if child.held:
+                child.restart_at, child.held = time.monotonic(), False
 
     def alive(self) -> bool:
         """Whether the watch is kept; false after stop."""
@@ -56,7 +63,7 @@ class Supervisor:
     def _look(self, child: Child) -> None:
         if child.restart_at is not None:
             if time.monotonic() >= child.restart_at:
-                child.launch(fresh_log=False)
+                child.launch()
             return
         code = child.poll()
         if code is None:

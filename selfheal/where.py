@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from selfheal import broker
 from shared.errors import OperatorError
@@ -38,14 +39,22 @@ def find_kafka(data_dir: Path) -> dict[str, str]:
     )
 
 
+class Cluster(NamedTuple):
+    """kafka: librdkafka settings. alive: whether an embedded broker still runs; somebody else's is his own to watch."""
+
+    kafka: dict[str, str]
+    embedded: bool
+    alive: Callable[[], bool]
+
+
 @contextmanager
-def kafka_or_embedded(data_dir: Path) -> Iterator[dict[str, str]]:
+def kafka_or_embedded(data_dir: Path) -> Iterator[Cluster]:
     """The given cluster, else an embedded broker: the one that runs already, or one for as long as the block lasts."""
     if (given := given_kafka()) is not None:
-        yield given
+        yield Cluster(given, False, lambda: True)
         return
     with broker.EmbeddedBroker(kafka_folder(data_dir)) as embedded:
-        yield {"bootstrap.servers": embedded.bootstrap}
+        yield Cluster({"bootstrap.servers": embedded.bootstrap}, True, embedded.alive)
 
 
 def find_bundle(flag: Path | None, data_dir: Path, environ: Mapping[str, str] | None = None) -> Path:

@@ -1,0 +1,163 @@
+"""`selfheal demo`, `up`, `replay` and what they rest on: `broker`, `topics`, `train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from selfheal.cli_options import DATA_DIR, RUNNING, DataDir, Prefix
+
+app = typer.Typer()
+PARTS = "Parts"
+Partitions = Annotated[
+    int,
+    typer.Option(
+        min=1, max=1_000, metavar="N", help="Of the partitioned topics: at most so many scorers share the work."
+    ),
+]
+
+
+@app.command(rich_help_panel=RUNNING)
+def demo(data_dir: DataDir = DATA_DIR) -> None:
+    """Watch a model drift, heal and be judged: under 90 seconds, nothing to prepare.
+
+    Starts a real Kafka, trains a model, runs the four services, streams clean batches and then a drift. The report
+    and every number stay in runs/demo-<time>.
+    """
+    from rich.console import Console
+
+    from selfheal.demo import demo as show
+    from selfheal.process import end_on_sigterm
+
+    end_on_sigterm()
+    show(Console(highlight=False), data_dir=data_dir)
+
+
+@app.command(rich_help_panel=RUNNING)
+def up(
+    prefix: Prefix = "",
+    scorers: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="Scorer processes, slots 0 to N-1.")] = 1,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SERVICE", help="Leave out producer, scorer, healer or monitor; give it again for another."
+        ),
+    ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="SELFHEAL_BUNDLE", metavar="DIR", show_default="DATA_DIR/bundle, trained the first time",
+            help="The model that is served.",
+        ),
+    ] = None,
+    thresholds: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="MONITOR_THRESHOLDS", metavar="FILE", show_default="the published ones",
+            help="threshold_config.json for the monitor.",
+        ),
+    ] = None,
+    policy: Annotated[
+        str,
+        typer.Option(envvar="MONITOR_POLICY", metavar="reference|observe", help="Heal as published, or only measure."),
+    ] = "reference",
+    rate: Annotated[float, typer.Option(min=0, metavar="R", help="Of the producer, in batches/s. 0: all it can.")] = 5.0,
+    label_delay: Annotated[
+        str, typer.Option(metavar="N|never", help="Of the producer: labels follow their batch by N batches.")
+    ] = "1",
+    scenario: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", show_default="50 clean batches, then S12's drift",
+            help="Of the producer: a named drift (selfheal produce --list-scenarios).",
+        ),
+    ] = None,
+    drift: Annotated[
+        list[str] | None, typer.Option(metavar="STEP", help="Of the producer: a drift step, as in `selfheal produce`.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the producer.")] = 42,
+    partitions: Partitions = 6,
+    data_dir: DataDir = DATA_DIR,
+) -> None:  # fmt: skip
+    """Run everything in the foreground: broker (unless one is given), topics, bundle, services.
+
+    A service that dies is started again, with a back-off and an event. Ctrl-C ends all of it.
+    """
+    from rich.console import Console
+
+    from selfheal.process import end_on_sigterm
+    from selfheal.up import DRIFT
+    from selfheal.up import up as run
+    from shared.topics import check_prefix
+
+    end_on_sigterm()
+    named = ["--scenario", scenario] if scenario is not None else []
+    steps = [word for step in drift or () for word in ("--drift", step)]
+    run(
+        Console(highlight=False), data_dir=data_dir, prefix=check_prefix(prefix), scorers=scorers,
+        without=without or (), bundle=bundle, thresholds=thresholds, policy=policy, partitions=partitions,
+        producer=[
+            "--rate", str(rate), "--label-delay", label_delay, "--seed", str(seed), *((named + steps) or DRIFT),
+        ],
+    )  # fmt: skip
+
+
+@app.command(rich_help_panel=PARTS)
+def broker(
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65_535, show_default="a free one", help="For clients, on 127.0.0.1.")
+    ] = None,
+    nodes: Annotated[int, typer.Option(min=1, max=9, help="A cluster of so many, on ports beside each other.")] = 1,
+    data_dir: DataDir = DATA_DIR,
+) -> None:
+    """Run an embedded, real Apache Kafka in the foreground. Nothing but Python packages; only this machine reaches it.
+
+    The one line on stdout is its address.
+    """
+    from selfheal.broker import serve
+    from selfheal.where import kafka_folder
+
+    serve(kafka_folder(data_dir), port, nodes=nodes)
+
+
+@app.command(rich_help_panel=PARTS)
+def topics(prefix: Prefix = "", partitions: Partitions = 6, data_dir: DataDir = DATA_DIR) -> None:
+    """Create the topics of a pipeline, with their settings; those that exist stay as they are."""
+    from selfheal.where import find_kafka
+    from shared.kafka import create_topics
+    from shared.topics import TOPICS, check_prefix
+
+    created = create_topics(find_kafka(data_dir), check_prefix(prefix), partitions=partitions)
+    for name in created:
+        typer.echo(name)
+    typer.echo(f"{len(created)} created, {len(TOPICS) - len(created)} there already", err=True)
+
+
+@app.command(rich_help_panel=PARTS)
+def train(
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", show_default="DATA_DIR/bundle", help="The bundle's folder, made if missing."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the rows and the weights.")] = 42,
+    data_dir: DataDir = DATA_DIR,
+) -> None:
+    """Train a model on clean synthetic rows and write it as a bundle: weights, rule, thresholds, statistics, a hash."""
+    from selfheal.process import one_thread
+
+    one_thread()
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    with console.status("training: 5,000 rows, 20 epochs"):
+        from selfheal import training
+
+        made = training.train(out or data_dir / "bundle", seed=seed)
+    clean = made.manifest.clean
+    console.print(
+        f"bundle {made.hash[:16]} in {out or data_dir / 'bundle'}: on held-out clean rows accuracy {clean.accuracy:.3f}, "
+        f"precision {clean.precision:.3f}, recall {clean.recall:.3f}, F1 {clean.f1:.3f}",
+        soft_wrap=True,
+    )

@@ -1,0 +1,59 @@
+"""Runs one service in this process until it is told to stop."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from selfheal.cli_options import OWN_HOST
+from selfheal.process import INTERRUPTED, Stop, end_with_parent, one_thread, settle, stop_on_signals
+from shared.settings import ServiceSettings, load
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+class Service(Protocol):
+    """What scorer.service, healer.service and monitor.service are: blocks until stop() is true."""
+
+    def run(self, settings: Any, kafka: Mapping[str, Any], bundle: Any, stop: Callable[[], bool]) -> None: ...
+
+
+def begin(kind: type[S], flags: Mapping[str, Any]) -> tuple[S, Stop]:
+    """Settings, logs, signals, the parent's watch: what every service does first. Raises OperatorError."""
+    one_thread()
+    stop = stop_on_signals()
+    end_with_parent(stop)
+    settings = load(kind, **slot_named(flags))
+    from shared.telemetry import set_up_logging
+
+    set_up_logging(settings.log_level)
+    return settings, stop
+
+
+def serve(room: str, kind: type[ServiceSettings], data_dir: Path, bundle: Path | None, **flags: Any) -> int:
+    """Run the service of a room (scorer, healer, monitor); the exit code. flags: settings given on the command
+    line, None where they were not. Raises OperatorError, Fatal, Fenced."""
+    from selfheal.where import find_bundle, find_kafka
+
+    settings, stop = begin(kind, {**flags, "bundle": find_bundle(bundle, data_dir)})
+    kafka = find_kafka(data_dir)
+    from shared import bundle as bundles
+    from shared.topics import check_prefix
+
+    check_prefix(settings.prefix)
+    service: Service = import_module(f"{room}.service")  # type: ignore[assignment]
+    loaded = bundles.load(settings.bundle)
+    settle()
+    service.run(settings, kafka, loaded, stop)
+    return INTERRUPTED if stop.interrupted else 0
+
+
+def slot_named(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags, with the host's name where the slot is to be that."""
+    named = dict(flags)
+    if named.get("slot") == OWN_HOST:
+        named["slot"] = socket.gethostname()
+    return named

@@ -1,0 +1,185 @@
+"""What is running, and how it stands: read from the cluster alone, so it says the same wherever it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from selfheal.tail_lines import STYLES, clean, score
+from shared.errors import OperatorError, Refused
+from shared.kafka import (
+    Deadline,
+    Fetcher,
+    Taken,
+    closing,
+    group_members,
+    group_offsets,
+    list_topics,
+    watermarks,
+)  # fmt: skip
+from shared.records import FIRST_VERSION, Control, Event, Metrics, OffsetRange, decode, decode_event
+from shared.topics import TOPICS, Name, group_name, topic_name
+
+READS: dict[str, tuple[Name, ...]] = {
+    "scorer": ("transactions",),
+    "healer": ("heal-requests",),
+    "monitor": ("predictions", "labels", "events"),
+}
+# Topics written in transactions alone: behind the last record of a partition stands one marker that nobody consumes.
+MARKED: tuple[Name, ...] = ("predictions", "heal-requests")
+LAST_EVENTS = 5
+LOOK_BACK = 500  # offsets; there are markers and service events among them
+BUDGET_S = 20.0
+
+
+class Service(msgspec.Struct, frozen=True, kw_only=True):
+    """members: living processes of the group, by name. behind: records not yet committed, None where the service
+    has never committed anything."""
+
+    service: str
+    members: list[dict[str, Any]]
+    behind: int | None
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """One look at a pipeline. latest: its newest metrics row. producer: the newest event of a producer."""
+
+    bootstrap: str
+    prefix: str
+    services: list[Service]
+    producer: Event | None
+    bundle: str | None
+    active: str
+    pin: str | None
+    candidate: str | None
+    decided: Control | None  # the control record behind `active`
+    thresholds: dict[str, float]
+    latest: Metrics | None
+    events: list[Event]
+
+
+def look(kafka: Mapping[str, Any], prefix: str) -> Status:
+    """Ask the cluster. Raises OperatorError: no broker answers, or the pipeline's topics are not there."""
+    there = list_topics(kafka)
+    if missing := [topic_name(n, prefix) for n in TOPICS if topic_name(n, prefix) not in there]:
+        how = f"selfheal topics{f' --prefix {prefix}' if prefix else ''}"
+        raise OperatorError(f"no pipeline here: {', '.join(missing[:3])} missing of its topics. `{how}` creates them")
+    with closing(Fetcher(kafka, "status")) as fetcher:
+        events = _decoded(_newest(kafka, fetcher, topic_name("events", prefix)), decode_event)
+        rows = _decoded(_newest(kafka, fetcher, topic_name("metrics", prefix)), lambda v: decode(Metrics, v))
+        orders = _decoded(
+            _newest(kafka, fetcher, topic_name("control", prefix), all_of_it=True), lambda v: decode(Control, v)
+        )
+    control = {order.setting: order for order in orders}
+    active, pin = control.get("active"), control.get("pin")
+    return Status(
+        bootstrap=str(kafka.get("bootstrap.servers")),
+        prefix=prefix,
+        services=[_service(kafka, prefix, name) for name in READS],
+        producer=next((e for e in reversed(events) if e.service == "producer"), None),
+        bundle=next((str(e.facts["bundle"]) for e in reversed(events) if e.facts.get("bundle")), None),
+        active=(active.version if active else None) or FIRST_VERSION,
+        pin=pin.version if pin else None,
+        candidate=control["candidate"].version if "candidate" in control else None,
+        decided=active,
+        thresholds=dict(control["thresholds"].values or {}) if "thresholds" in control else {},
+        latest=max(rows, key=lambda row: row.batch_idx, default=None),
+        events=events[-LAST_EVENTS:],
+    )
+
+
+def as_json(status: Status) -> bytes:
+    """One JSON object."""
+    return msgspec.json.encode(status)
+
+
+def view(status: Status) -> Group:
+    """The same for a terminal."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("service", "running", "partitions", "behind"):
+        table.add_column(column, justify="right" if column == "behind" else "left")
+    for service in status.services:
+        names = ", ".join(f"{m['name']} ({m['host']})" for m in service.members)
+        held = ", ".join(m["partitions"] for m in service.members if m["partitions"])
+        running = Text(clean(names), style="green") if names else Text("nobody", style="red")
+        behind = "-" if service.behind is None else str(service.behind)
+        table.add_row(service.service, running, clean(held), behind)
+    said = "no event yet" if status.producer is None else f"{status.producer.message} ({status.producer.at})"
+    table.add_row("producer", Text(clean(said), style="default"), "", "")
+    facts = Table(box=None, pad_edge=False, show_header=False)
+    facts.add_column(style="dim")
+    facts.add_column()
+    for name, value in _facts(status):
+        facts.add_row(name, value)
+    lines = [Text.assemble((f"{clean(e.kind):<18} ", STYLES.get(e.kind, "")), clean(e.message)) for e in status.events]
+    return Group(table, Text(), facts, Text(), *lines)
+
+
+def _facts(status: Status) -> Iterable[tuple[str, Text]]:
+    where = status.bootstrap + (f", prefix {status.prefix}" if status.prefix else "")
+    yield "kafka", Text(where)
+    yield "bundle", Text((status.bundle or "unknown")[:16])
+    decided = f": {status.decided.reason} ({status.decided.by})" if status.decided else ": the bundle's own"
+    yield "active adapter", Text.assemble((status.active, "bold"), clean(decided))
+    if status.pin is not None:
+        yield "pinned", Text(f"{status.pin}: a person's order, it wins over active", style="yellow")
+    if status.candidate is not None:
+        yield "candidate", Text(status.candidate)
+    row = status.latest
+    if row is None:
+        yield "state", Text("nothing scored yet", style="dim")
+        return
+    z = f"z {score(row.z_score)}"
+    accuracy = f"accuracy {score(row.accuracy_healed)} (frozen {score(row.accuracy_shadow)})"
+    yield "state", Text.assemble((row.state, STYLES.get(row.state, "")), f" at batch {row.batch_idx}, {z}, {accuracy}")
+
+
+def _service(kafka: Mapping[str, Any], prefix: str, service: str) -> Service:
+    group = group_name(service, prefix)
+    members = [
+        {"name": m.client_id, "host": m.host.lstrip("/"), "partitions": _held(m.partitions, prefix)}
+        for m in sorted(group_members(kafka, group))
+    ]
+    committed = group_offsets(kafka, group)
+    if not committed:
+        return Service(service=service, members=members, behind=None)
+    behind = 0
+    for name in READS[service]:
+        topic = topic_name(name, prefix)
+        for partition, (low, high) in watermarks(kafka, topic).items():
+            left = high - max(low, committed.get((topic, partition), low))
+            behind += max(0, left - 1) if name in MARKED else left
+    return Service(service=service, members=members, behind=behind)
+
+
+def _held(partitions: list[tuple[str, int]], prefix: str) -> str:
+    """`transactions 0 2 4`, the prefix left out."""
+    by_topic: dict[str, list[int]] = {}
+    for topic, partition in sorted(partitions):
+        by_topic.setdefault(topic.removeprefix(f"{prefix}.") if prefix else topic, []).append(partition)
+    return ", ".join(f"{topic} {' '.join(map(str, held))}" for topic, held in by_topic.items())
+
+
+def _newest(kafka: Mapping[str, Any], fetcher: Fetcher, topic: str, *, all_of_it: bool = False) -> list[Taken]:
+    """The end of a topic of one partition: metrics and events may be long, and only their newest is asked for."""
+    low, high = watermarks(kafka, topic)[0]
+    start = low if all_of_it else max(low, high - LOOK_BACK)
+    if start == high:
+        return []
+    return fetcher.fetch(OffsetRange(topic=topic, partition=0, start=start, end=high), Deadline(BUDGET_S))
+
+
+def _decoded(records: list[Taken], read: Any) -> list[Any]:
+    """What can be read of them: a record that somebody else put there is no reason to show nothing."""
+    found = []
+    for record in records:
+        try:
+            found.append(read(record.value))
+        except Refused:
+            continue
+    return found
