@@ -180,6 +180,7 @@ class Session:
         self._budget_s = budget_s
         self._group = group
         self._moved = False  # partitions were taken from us since take() began
+        self.moves = 0  # how often that happened: what another replica published meanwhile is not known here
         self._taken: dict[tuple[str, int], int] = {}  # next offset per partition, since the last commit
         self._producer = _writer(
             kafka, name, **{
@@ -204,6 +205,7 @@ class Session:
         self._consumer.subscribe(list(topics), on_revoke=self._on_moved, on_lost=self._on_moved)
 
     def _on_moved(self, _consumer: ck.Consumer, partitions: list[ck.TopicPartition]) -> None:
+        self.moves += 1
         self._moved = True  # no transaction is open while polling, so there is nothing to flush
 
     def take(self, most: int, timeout_s: float) -> list[Taken]:
@@ -305,6 +307,15 @@ def _passing(error: ck.KafkaError) -> bool:
         ck.KafkaError._MAX_POLL_EXCEEDED,
         ck.KafkaError._AUTO_OFFSET_RESET,
         ck.KafkaError._PARTITION_EOF,
+        # A leader moves, or a topic is so new that its leader does not know it yet.
+        ck.KafkaError.NOT_LEADER_FOR_PARTITION,
+        ck.KafkaError.LEADER_NOT_AVAILABLE,
+        ck.KafkaError.FENCED_LEADER_EPOCH,
+        ck.KafkaError.UNKNOWN_LEADER_EPOCH,
+        ck.KafkaError.OFFSET_NOT_AVAILABLE,
+        ck.KafkaError.REPLICA_NOT_AVAILABLE,
+        ck.KafkaError.REQUEST_TIMED_OUT,
+        ck.KafkaError.NETWORK_EXCEPTION,
     ) or bool(error.retriable())
 
 
@@ -327,6 +338,8 @@ class Follower:
             for p in parts:
                 p.offset = ck.OFFSET_END if from_end else ck.OFFSET_BEGINNING
         self._waiting = {(p.topic, p.partition) for p in parts}
+        self._reached: dict[tuple[str, int], int] = {}  # every offset below was read, or holds nothing for us
+        self._kafka, self._topics = kafka, topics
         self._consumer.assign(parts)
 
     @property
@@ -344,8 +357,11 @@ class Follower:
             error = message.error()
             if error is None:
                 records.append(_plain(message))
+                self._reached[records[-1].topic, records[-1].partition] = records[-1].offset + 1
             elif error.code() == ck.KafkaError._PARTITION_EOF:
-                self._waiting.discard((message.topic(), message.partition()))
+                end = _plain(message)
+                self._waiting.discard((end.topic, end.partition))
+                self._reached[end.topic, end.partition] = end.offset
             elif verdict(error) in (Fenced, Fatal) and not _passing(error):
                 raise Fatal(str(error))
         return records
@@ -357,6 +373,19 @@ class Follower:
             yield from self.take(min(_FETCH_STEP_S, deadline.left_s()))
             if deadline.passed() and not self.caught_up:
                 raise TimedOut(f"could not read to the end within {budget_s:g} s")
+
+    def catch_up(self, budget_s: float) -> Iterator[Taken]:
+        """Everything published before this call, waiting for transactions that are undecided now: a commit is
+        acknowledged before its records can be read. Raises TimedOut after budget_s without a record."""
+        found = {t: watermarks(self._kafka, t, budget_s, committed=False) for t in self._topics}
+        ends = {(t, p): high for t, partitions in found.items() for p, (_, high) in partitions.items()}
+        deadline = Deadline(budget_s)
+        while any(self._reached.get(where, 0) < end for where, end in ends.items()):
+            if deadline.passed():
+                raise TimedOut(f"could not read to the end: nothing came for {budget_s:g} s")
+            if records := self.take(min(_FETCH_STEP_S, deadline.left_s())):
+                deadline = Deadline(budget_s)
+                yield from records
 
     def close(self) -> None:
         self._consumer.close()
@@ -375,7 +404,8 @@ class Fetcher:
     """Reads exactly the offsets that somebody named, read_committed. One client, kept between calls."""
 
     def __init__(self, kafka: Mapping[str, Any], name: str) -> None:
-        self._consumer = _reader(kafka, name, **{"group.id": f"{name}-unused"})
+        # A fetch that is waiting at the end of one range holds up the next range on that broker: 105 ms to 6.
+        self._consumer = _reader(kafka, name, **{"group.id": f"{name}-unused", "fetch.wait.max.ms": 1})
 
     def fetch(self, wanted: OffsetRange, deadline: Deadline) -> list[Taken]:
         """The records of [start, end). Raises Refused (rows-gone: retention took them), TimedOut."""
@@ -504,10 +534,14 @@ def _partitions(consumer: ck.Consumer, topic: str, deadline: Deadline) -> list[c
         time.sleep(0.1)
 
 
-def watermarks(kafka: Mapping[str, Any], topic: str, budget_s: float = 30.0) -> dict[int, tuple[int, int]]:
-    """(low, high) offset of each partition. Raises OperatorError when the topic does not exist."""
+def watermarks(
+    kafka: Mapping[str, Any], topic: str, budget_s: float = 30.0, *, committed: bool = True
+) -> dict[int, tuple[int, int]]:
+    """(low, high) offset of each partition; high is where undecided transactions begin, or with committed False
+    the end of all that is written. Raises OperatorError when the topic does not exist."""
     deadline = Deadline(budget_s)
-    consumer = _reader(kafka, "watermarks", **{"group.id": "watermarks-unused"})
+    isolation = "read_committed" if committed else "read_uncommitted"
+    consumer = _reader(kafka, "watermarks", **{"group.id": "watermarks-unused", "isolation.level": isolation})
     try:
         found = {}
         for p in _partitions(consumer, topic, deadline):
