@@ -282,10 +282,11 @@ class Session:
         """(topic, partition) that this replica holds now."""
         return [(p.topic, p.partition) for p in self._consumer.assignment()]
 
-    def lag(self) -> int:
-        """Records not yet taken in the assigned partitions, from what the client knows without asking."""
+    def lag(self, topic: str | None = None) -> int:
+        """Records not yet taken in the assigned partitions (of one topic), from what the client knows without asking."""
         total = 0
-        for p in self._consumer.position(self._consumer.assignment()):
+        assigned = [p for p in self._consumer.assignment() if topic in (None, p.topic)]
+        for p in self._consumer.position(assigned):
             low, high = self._consumer.get_watermark_offsets(p, cached=True)
             if high >= 0:
                 total += max(0, high - (p.offset if p.offset >= 0 else max(low, 0)))
