@@ -135,6 +135,7 @@ def produce(
 
     flags = slot_named({"slot": slot, "prefix": prefix or None})
     settings, stop = begin(ProducerSettings, flags)
+    from producer.batch import BatchSource
     from producer.service import run as feed
     from selfheal import feed as build
     from selfheal.where import find_bundle, find_kafka
@@ -146,7 +147,7 @@ def produce(
     labels = build.label_plan(
         delay=label_delay, audit_share=audit_share, audit_delay=audit_delay, seed=seed, flush=flush_labels
     )
-    source: build.BatchSource
+    source: BatchSource
     if csv is None:
         source = build.synthetic(
             seed=seed, rows=rows, scenario=scenario, strength=strength, drift=drift or (),

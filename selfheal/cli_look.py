@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 
@@ -57,7 +57,7 @@ def tail(
     from selfheal.where import find_kafka
     from shared.errors import OperatorError
     from shared.telemetry import epoch_ms
-    from shared.topics import TOPICS, Name, check_prefix
+    from shared.topics import TOPICS, check_prefix
 
     if topic not in TOPICS:
         raise OperatorError(f"no topic {topic!r}: choose from {', '.join(TOPICS)}")
@@ -65,7 +65,7 @@ def tail(
     start = None if since == "now" else since_ms(since, epoch_ms())
     console = Console(highlight=False)
     follow(
-        find_kafka(data_dir), cast(Name, topic), prefix, console,
+        find_kafka(data_dir), topic, prefix, console,
         json=not console.is_terminal if json is None else json,
         since_ms=start, until_idle_s=until_idle, limit=limit, only=Filter(kind, batch, grep),
     )  # fmt: skip
@@ -140,14 +140,10 @@ def health(
     from shared.telemetry import heartbeat_age_s
 
     if file is None:
-        raise OperatorError(
-            "SELFHEAL_HEALTH_FILE is not set: name the file there, for the service and for this command"
-        )
+        raise OperatorError("SELFHEAL_HEALTH_FILE is not set: name the file there, for the service and for us")
     age = heartbeat_age_s(file)
     if age is None or age > max_age:
-        typer.echo(
-            f"not healthy: {f'no sign of life for {age:.0f} s' if age is not None else f'{file} was never written'}"
-        )
+        typer.echo(f"not healthy: {file} " + ("was never written" if age is None else f"is {age:.0f} s old"))
         raise typer.Exit(1)
     typer.echo(f"healthy: turned {age:.1f} s ago")
 

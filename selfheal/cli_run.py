@@ -63,7 +63,7 @@ def up(
         str,
         typer.Option(envvar="MONITOR_POLICY", metavar="reference|observe", help="Heal as published, or only measure."),
     ] = "reference",
-    rate: Annotated[float, typer.Option(min=0, metavar="R", help="Of the producer, in batches/s. 0: all it can.")] = 5.0,
+    rate: Annotated[float, typer.Option(min=0, metavar="R", help="Of the producer: batches/s, 0 all it can.")] = 5.0,
     label_delay: Annotated[
         str, typer.Option(metavar="N|never", help="Of the producer: labels follow their batch by N batches.")
     ] = "1",
@@ -155,9 +155,9 @@ def train(
         from selfheal import training
 
         made = training.train(out or data_dir / "bundle", seed=seed)
-    clean = made.manifest.clean
+    clean, folder = made.manifest.clean, out or data_dir / "bundle"
     console.print(
-        f"bundle {made.hash[:16]} in {out or data_dir / 'bundle'}: on held-out clean rows accuracy {clean.accuracy:.3f}, "
+        f"bundle {made.hash[:16]} in {folder}: on held-out clean rows accuracy {clean.accuracy:.3f}, "
         f"precision {clean.precision:.3f}, recall {clean.recall:.3f}, F1 {clean.f1:.3f}",
         soft_wrap=True,
     )

@@ -53,9 +53,7 @@ def from_csv(options: CsvOptions, features: Sequence[str], *, rows: int, drift: 
 def pairs(texts: Sequence[str]) -> Mapping[str, str]:
     """FEATURE=COLUMN texts as a mapping. Raises OperatorError."""
     split = [text.partition("=") for text in texts]
-    if bad := [
-        text for text, (name, equals, column) in zip(texts, split, strict=True) if not (name and equals and column)
-    ]:
+    if bad := ["".join(parts) for parts in split if not all(parts)]:
         raise OperatorError(f"--column {bad[0]}: write FEATURE=COLUMN, as in V14=amount_zscore")
     return {name: column for name, _, column in split}
 

@@ -44,7 +44,7 @@ def serve(room: str, kind: type[ServiceSettings], data_dir: Path, bundle: Path |
     from shared.topics import check_prefix
 
     check_prefix(settings.prefix)
-    service: Service = import_module(f"{room}.service")  # type: ignore[assignment]
+    service: Service = import_module(f"{room}.service")
     loaded = bundles.load(settings.bundle)
     settle()
     service.run(settings, kafka, loaded, stop)

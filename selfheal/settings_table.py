@@ -36,11 +36,12 @@ class Row(NamedTuple):
 
 
 MACHINE = (
-    Row("KAFKA_BOOTSTRAP_SERVERS", "(the embedded broker)", "host:port,..", "the cluster; unset, the embedded broker on SELFHEAL_DATA_DIR"),
-    Row("KAFKA_<NAME>", "", "", "any librdkafka setting: KAFKA_SASL_USERNAME is sasl.username, KAFKA_SECURITY_PROTOCOL security.protocol"),
+    Row("KAFKA_BOOTSTRAP_SERVERS", "", "host:port,..", "the cluster; unset: the embedded broker in SELFHEAL_DATA_DIR"),
+    Row("KAFKA_<NAME>", "", "", "any setting of librdkafka: KAFKA_SASL_USERNAME is its sasl.username, and so on"),
     Row("KAFKA_<NAME>_FILE", "", "a path", "the same, read from a file (for secrets)"),
-    Row("SELFHEAL_DATA_DIR", ".selfheal", "a path", "what this machine keeps: the embedded broker's data, the trained bundle, logs"),
-    Row("SELFHEAL_HEALTH_FILE", "", "a path", "touched once a second by a service that turns; read by `selfheal health`"),
+    Row("SELFHEAL_DATA_DIR", ".selfheal", "a path", "what is kept here: the embedded broker's data, a bundle, logs"),
+    Row("SELFHEAL_HEALTH_FILE", "", "a path", "touched once a second by a living service, for `selfheal health`"),
+    Row("SELFHEAL_HEALTH_MAX_AGE_S", "30.0", "", "for `selfheal health`: an older file means not healthy"),
     Row("NO_COLOR", "", "anything", "no colours in the terminal"),
 )  # fmt: skip
 
@@ -93,7 +94,6 @@ def _allowed(field: FieldInfo) -> str:
         return ", ".join(options)
     bounds: list[Any] = []
     for rule in field.metadata:
-        bounds += [
-            f"{sign} {value}" for word, sign in _SYMBOLS.items() if (value := getattr(rule, word, None)) is not None
-        ]
+        found = {sign: getattr(rule, word, None) for word, sign in _SYMBOLS.items()}
+        bounds += [f"{sign} {value}" for sign, value in found.items() if value is not None]
     return ", ".join(bounds)

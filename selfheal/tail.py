@@ -34,12 +34,12 @@ class Filter(NamedTuple):
         body = body_of(record) or {}
         if self.kind is not None and body.get("kind", body.get("setting")) != self.kind:
             return False
-        if self.batch is not None and self.batch not in (
-            body.get("batch_id"),
-            (record.key or b"").decode("utf-8", "replace"),
-        ):
+        if self.batch is not None and self.batch not in (body.get("batch_id"), _key(record)):
             return False
         return self.grep is None or self.grep.lower() in as_json(name, record).decode("utf-8", "replace").lower()
+
+
+ALL = Filter()
 
 
 def as_json(name: Name, record: Taken) -> bytes:
@@ -49,7 +49,7 @@ def as_json(name: Name, record: Taken) -> bytes:
     headers = {k: v.decode("utf-8", "replace") for k, v in record.headers.items()}
     where: dict[str, Any] = {
         "_topic": record.topic, "_partition": record.partition, "_offset": record.offset,
-        "_timestamp": record.timestamp_ms, "_key": None if record.key is None else record.key.decode("utf-8", "replace"),
+        "_timestamp": record.timestamp_ms, "_key": _key(record),
     }  # fmt: skip
     if name in ("adapters", "dead-letters"):
         content = {"_bytes": len(record.value or b"")} if name == "adapters" else _bytes_as_json(record.value)
@@ -57,6 +57,10 @@ def as_json(name: Name, record: Taken) -> bytes:
     body = body_of(record)
     content = _bytes_as_json(record.value) if body is None else body
     return orjson.dumps({**content, **where, **({"_headers": headers} if headers else {})})
+
+
+def _key(record: Taken) -> str | None:
+    return None if record.key is None else record.key.decode("utf-8", "replace")
 
 
 def _bytes_as_json(value: bytes | None) -> dict[str, Any]:
@@ -92,7 +96,7 @@ def records(
 
 def tail(
     kafka: Mapping[str, Any], name: Name, prefix: str, console: Console, *, json: bool, since_ms: int | None = None,
-    until_idle_s: float | None = None, limit: int | None = None, only: Filter = Filter(),
+    until_idle_s: float | None = None, limit: int | None = None, only: Filter = ALL,
 ) -> int:  # fmt: skip
     """Print until the end that the arguments name, or the reader goes away; how many were printed."""
     shown = 0
