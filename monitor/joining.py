@@ -1,0 +1,51 @@
+"""Labels meet predictions: late, early, in parts, twice, or for nobody.
+
+The first label of a transaction stands. Joined by batch id and transaction id.
+"""
+
+from __future__ import annotations
+
+from monitor.state import NO_LABEL, Batch, EarlyLabels, State
+from shared.records import MAX_ROWS, Labels, Source
+
+EARLY_BYTES = 1024 * 1024  # most labels held early for one batch: a part of the state must fit a record
+
+
+def join(state: State, batch: Batch, record: EarlyLabels) -> bool:
+    """Enter a record's labels into the batch; False when it gave none that was missing."""
+    if not batch.joined and record.transaction_ids == batch.ids:
+        batch.labels = bytes(record.labels)
+    else:
+        where = {name: i for i, name in enumerate(batch.ids)}
+        known, gave, unknown = bytearray(batch.labels), 0, 0
+        for name, label in zip(record.transaction_ids, record.labels, strict=True):
+            i = where.get(name)
+            if i is None:
+                unknown += 1
+            elif known[i] == NO_LABEL:
+                known[i] = label
+                gave += 1
+        state.count("labels_unknown", unknown)
+        state.count("labels_repeated", len(record.labels) - gave - unknown)
+        if not gave:
+            return False
+        batch.labels = bytes(known)
+    batch.joined = [*batch.joined, record.source]
+    state.put(batch)
+    return True
+
+
+def hold(state: State, labels: Labels, source: Source, size: int, most: int) -> None:
+    """Keep labels whose prediction has not come: for at most `most` batches, the oldest dropped first, and for
+    one batch as many transactions as a batch can have. size: bytes of the record."""
+    held = state.early.get(labels.batch_id)
+    if held is not None:
+        rows = sum(len(r.labels) for r in held.records)
+        if held.size + size > EARLY_BYTES or rows + len(labels.labels) > MAX_ROWS:
+            state.count("labels_unknown", len(labels.labels))
+            return
+    record = EarlyLabels(source=source, transaction_ids=labels.transaction_ids, labels=labels.labels)
+    state.keep_early(labels.batch_id, record, size)
+    while len(state.early) > most:
+        dropped = state.pop_early(next(iter(state.early)))
+        state.count("labels_unknown", sum(len(r.labels) for r in dropped))

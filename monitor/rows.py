@@ -1,0 +1,94 @@
+"""A batch's metrics row as it fills: when the prediction comes, and when the labels complete it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from monitor.setup import Setup
+from monitor.state import NO_LABEL, Batch, Row
+from shared.errors import Refused
+from shared.records import Prediction
+from shared.scores import expected_cost, scores
+
+
+def check_prediction(prediction: Prediction, setup: Setup) -> None:
+    """What the type cannot say. Raises Refused."""
+    if prediction.bundle != setup.bundle:
+        raise Refused(f"made by bundle {prediction.bundle[:12]}, this monitor judges {setup.bundle[:12]}", "bundle")
+    rows, d = len(prediction.transaction_ids), len(setup.calibration.features)
+    if rows == 0:
+        raise Refused("no transactions", "transaction_ids")
+    for name in ("probability", "shadow_probability"):
+        values: list[float] = getattr(prediction, name)
+        if len(values) != rows:
+            raise Refused(f"{len(values)} numbers for {rows} transaction ids", name)
+        if min(values) < 0 or max(values) > 1:
+            raise Refused("a probability is not in 0..1", name)
+    if len(prediction.feature_sums) != d:
+        raise Refused(f"{len(prediction.feature_sums)} sums, the bundle has {d} features", "feature_sums")
+    if len(prediction.flag) != rows:
+        raise Refused(f"{len(prediction.flag)} flags for {rows} transaction ids", "flag")
+
+
+def first_row(
+    prediction: Prediction, setup: Setup, *, batch_idx: int, z: float | None, drifting: bool, active: str, share: float
+) -> Row:
+    """Everything but the scores."""
+    rows = len(prediction.transaction_ids)
+    return Row(
+        batch_idx=batch_idx,
+        batch_id=prediction.batch_id,
+        timestamp=prediction.created_at,
+        rows=rows,
+        z_score=z,
+        n_conflicts=prediction.conflicts,
+        accuracy_baseline=setup.clean.accuracy,
+        precision_baseline=setup.clean.precision,
+        recall_baseline=setup.clean.recall,
+        f1_baseline=setup.clean.f1,
+        state="DRIFTING" if drifting else "HEALTHY",
+        flagged_share=sum(prediction.flag) / rows,
+        adapter_version=prediction.adapter_version,
+        next_version=active,
+        thinning=share,
+    )
+
+
+def scored(batch: Batch, setup: Setup) -> Row:
+    """The row of a complete batch with its scores. The lift after a heal is that of the heal where there was one."""
+    labels = np.frombuffer(batch.labels, np.uint8)
+    served = np.frombuffer(batch.probability, "<f4")
+    frozen = np.frombuffer(batch.shadow, "<f4")
+    healed, shadow = scores(served, labels, setup.flag), scores(frozen, labels, setup.flag)
+    lift = healed.accuracy - shadow.accuracy
+    after = batch.row.accuracy_post_heal
+    return msgspec.structs.replace(
+        batch.row,
+        accuracy_shadow=shadow.accuracy,
+        precision_shadow=shadow.precision,
+        recall_shadow=shadow.recall,
+        f1_shadow=shadow.f1,
+        accuracy_healed=healed.accuracy,
+        precision_healed=healed.precision,
+        recall_healed=healed.recall,
+        f1_healed=healed.f1,
+        acc_lift=lift,
+        f1_lift=healed.f1 - shadow.f1,
+        acc_lift_post_heal=lift if after is None else after - shadow.accuracy,
+        labelled=len(labels),
+        cost_healed=expected_cost(served, labels, setup.costs),
+        cost_shadow=expected_cost(frozen, labels, setup.costs),
+    )
+
+
+def labelled(batch: Batch) -> int:
+    """Transactions of the batch that have a label."""
+    return len(batch.labels) - batch.labels.count(NO_LABEL)
+
+
+def replaced(batch: Batch, **changes: Any) -> Row:
+    """The batch's row with some columns changed."""
+    return msgspec.structs.replace(batch.row, **changes)

@@ -1,0 +1,205 @@
+"""The monitor's loop: take records, fold them, commit decisions, changed state and offsets together."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from typing import Any
+
+from monitor import says
+from monitor.decide import Input, fold
+from monitor.outcomes import expired
+from monitor.setup import Decision, Setup
+from monitor.state import Core, Heal, State, load
+from monitor.thinning import Look, next_share
+from monitor.thresholds import read_thresholds
+from shared.bundle import Bundle
+from shared.errors import Fatal, Fenced, Refused, Rewind, TimedOut
+from shared.kafka import Deadline, Out, Session, Taken, read_all
+from shared.records import FIRST_VERSION, Control, Source, encode
+from shared.settings import MonitorSettings
+from shared.telemetry import Heartbeat, get_logger, wall_clock
+from shared.topics import Name, group_name, topic_name
+
+INPUTS: tuple[Name, ...] = ("predictions", "labels", "events")
+REWINDS_MAX = 10  # in a row; more is no passing trouble
+THIN_LOOK_S = 2.0
+
+
+def run(settings: MonitorSettings, kafka: Mapping[str, Any], bundle: Bundle, stop: Callable[[], bool]) -> None:
+    """Judge and decide until stop(); it is asked at least every poll_s seconds.
+
+    Raises OperatorError (thresholds, topics, a state of another program version), Fatal, and Fenced when a second
+    monitor of the same prefix was started: the newer one goes on from the state that this one committed.
+    """
+    log = get_logger(says.SERVICE)
+    setup = Setup.of(bundle, settings, read_thresholds(settings.thresholds))
+    group = group_name(says.SERVICE, settings.prefix)
+    # Opened before the state is read: it ends what a predecessor left open and shuts out one that is still running.
+    session = Session(
+        kafka, name=says.SERVICE, group=group, topics=[topic_name(n, settings.prefix) for n in INPUTS],
+        budget_s=settings.commit_budget_s, session_timeout_ms=settings.session_timeout_ms,
+        transaction_timeout_ms=settings.transaction_timeout_ms,
+    )  # fmt: skip
+    try:
+        loop = _Loop(settings, kafka, setup, session)
+        loop.until(stop)
+    except Fenced:
+        log.error("fenced", message=f"another monitor took over {group}; only one decides, so this one ends")
+        raise
+    finally:
+        session.close()
+
+
+class _Loop:
+    """state: as the topic holds it, between two turns."""
+
+    def __init__(self, settings: MonitorSettings, kafka: Mapping[str, Any], setup: Setup, session: Session) -> None:
+        self._settings, self._kafka, self._setup, self._session = settings, kafka, setup, session
+        self._names = {topic_name(n, settings.prefix): n for n in INPUTS}
+        self._topics: dict[Name, str] = {
+            n: topic_name(n, settings.prefix)
+            for n in ("metrics", "events", "heal-requests", "control", "state", "dead-letters")
+        }
+        self._log, self._heart = get_logger(says.SERVICE), Heartbeat()
+        self._state: State | None = None
+        self._committed = 0  # core.turn of the newest transaction of this process
+        self._look, self._next_look = Look(), time.monotonic() + THIN_LOOK_S
+        self._heal: tuple[Heal, Deadline] | None = None
+
+    def until(self, stop: Callable[[], bool]) -> None:
+        """Turn after turn; one that was aborted is taken again from the state and the offsets as committed."""
+        rewinds = 0
+        while not stop():
+            try:
+                if self._state is None:
+                    self._state = self._read_state()
+                    if not self._committed:
+                        self._start(self._state)
+                else:
+                    self._turn(self._state)
+                rewinds = 0
+            except (Rewind, TimedOut) as exc:
+                rewinds += 1
+                self._log.warning("rewind", reason=str(exc), in_a_row=rewinds)
+                if rewinds >= REWINDS_MAX:
+                    raise Fatal(f"{rewinds} transactions in a row were aborted, the last one: {exc}") from exc
+                self._state = None
+            self._heart.beat()
+        if self._state is not None:
+            stopped = says.event("service-stopped", wall_clock(), "monitor stopped", pid=os.getpid())
+            self._commit(self._state, [stopped], [])
+
+    def _read_state(self) -> State:
+        """The state of the newest transaction. commit returns before a reader can see what was committed, so the
+        topic is read until it shows the turn that this process knows of."""
+        deadline = Deadline(self._settings.commit_budget_s)
+        while True:
+            parts: dict[str, bytes] = {}
+            for record in read_all(self._kafka, self._topics["state"], max(1.0, deadline.left_s())):
+                key = (record.key or b"").decode()
+                if record.value is None:
+                    parts.pop(key, None)
+                else:
+                    parts[key] = record.value
+            state = load(parts)
+            if state is not None and state.core.turn >= self._committed:
+                return state
+            if state is None and not self._committed:
+                return State(Core(bundle=""))
+            if deadline.passed():
+                raise Fatal(f"{self._topics['state']} does not show turn {self._committed}, which was committed")
+
+    def _start(self, old: State) -> None:
+        """Say what is in force, and begin afresh where there is no state for this bundle."""
+        setup, at, state, decisions = self._setup, wall_clock(), old, []
+        before, now = old.core.bundle[:12], setup.bundle[:12]
+        if old.core.bundle != setup.bundle:
+            state = old.replaced(setup.bundle)
+            why = f"bundle {now} takes the place of {before}" if before else f"bundle {now}, no state yet"
+            decisions.append(says.active(FIRST_VERSION, old.core.active, at, why))
+            if before:
+                facts = {"version": FIRST_VERSION, "previous": old.core.active, "bundle": setup.bundle}
+                message = f"{FIRST_VERSION} activated: {why}; its adapters and their health are forgotten"
+                decisions.append(says.event("adapter-activated", at, message, previous_bundle=old.core.bundle, **facts))
+        state.core.policy, state.core.thresholds = setup.policy, setup.thresholds.values()
+        why = "defaults" if self._settings.thresholds is None else self._settings.thresholds.name
+        control = Control(setting="thresholds", at=at, by=says.SERVICE, reason=why, values=state.core.thresholds)
+        host = socket.gethostname()
+        started = says.event(
+            "service-started", at, f"monitor started on {host}, policy {setup.policy}, batch {state.core.batches}",
+            slot="0", pid=os.getpid(), host=host, bundle=setup.bundle, version=version("selfheal"),
+            policy=setup.policy, active=state.core.active, share=state.core.share,
+        )  # fmt: skip
+        self._commit(state, [*decisions, Decision("control", "thresholds", control), started], [])
+        self._state = state
+
+    def _turn(self, state: State) -> None:
+        taken = self._session.take(self._settings.turn_max, self._settings.poll_s)
+        at = wall_clock()
+        decisions: list[Decision] = []
+        letters: list[Out] = []
+        for record in taken:
+            source = Source(topic=record.topic, partition=record.partition, offset=record.offset)
+            name = self._names[record.topic]
+            try:
+                decisions += fold(state, self._setup, Input(name, source, record.key, record.value, record.headers), at)
+            except Refused as exc:
+                letters.append(self._dead_letter(record, exc))
+        decisions += self._overdue(state, at)
+        decisions += self._thinned(state, at)
+        if taken or decisions:
+            self._commit(state, decisions, letters)
+
+    def _overdue(self, state: State, at: str) -> list[Decision]:
+        """The time-out counts while this process runs: an outcome that came while it was down is read first."""
+        heal = state.core.heal
+        if heal is None:
+            self._heal = None
+        elif self._heal is None or self._heal[0] != heal:
+            self._heal = heal, Deadline(self._settings.heal_timeout_s)
+        elif self._heal[1].passed():
+            return expired(state, at, self._settings.heal_timeout_s)
+        return []
+
+    def _thinned(self, state: State, at: str) -> list[Decision]:
+        """Look at the backlog now and then, and read a smaller or larger share of the batches."""
+        if time.monotonic() < self._next_look:
+            return []
+        self._next_look = time.monotonic() + THIN_LOOK_S
+        lag = self._session.lag(topic_name("predictions", self._settings.prefix))
+        before = state.core.share
+        state.core.share, self._look = next_share(before, lag, self._look, self._settings.thin_lag)
+        return says.thinning(at, before, state.core.share, lag, self._setup.thin_seed)
+
+    def _commit(self, state: State, decisions: list[Decision], letters: list[Out]) -> None:
+        state.core.turn += 1
+        outputs = [Out(self._topics[d.topic], d.key, encode(d.record)) for d in _final(decisions)]
+        outputs += [Out(self._topics["state"], key, value) for key, value in state.changes().items()]
+        self._session.commit([*outputs, *letters])
+        self._committed = state.core.turn
+        for kind, message in says.told(decisions):
+            self._log.info(kind, message=message)
+        if letters:
+            self._log.warning("refused", records=len(letters), first=str(letters[0].headers["reason"]))
+
+    def _dead_letter(self, record: Taken, why: Refused) -> Out:
+        headers = {
+            "reason": why.reason,
+            **({"field": why.field} if why.field else {}),
+            "source.topic": record.topic,
+            "source.partition": str(record.partition),
+            "source.offset": str(record.offset),
+            "service": says.SERVICE,
+        }
+        key = f"{record.topic}/{record.partition}/{record.offset}"
+        return Out(self._topics["dead-letters"], key, record.value, headers)
+
+
+def _final(decisions: list[Decision]) -> list[Decision]:
+    """Of the rows of one batch only the last of the turn: readers would see it at the same moment."""
+    rows = {d.key: d for d in decisions if d.topic == "metrics"}
+    return [d for d in decisions if d.topic != "metrics"] + list(rows.values())
