@@ -72,9 +72,7 @@ class Settler:
         if row is not None and row.labelled < row.rows:
             return f"labels came for {row.labelled} of its {row.rows} transactions; lockstep needs them all"
         if row is not None:
-            return (
-                f"its row says {row.action!r} and no outcome of a heal came: is the healer running (`selfheal heal`)?"
-            )
+            return f"its heal has no outcome (action {row.action!r}): is the healer running (`selfheal heal`)?"
         if self._predicted(batch_id, sent_ms):
             return "it has a prediction, and no metrics row: is the monitor running (`selfheal monitor`)?"
         return "it has no prediction: is a scorer running (`selfheal score`)?"

@@ -10,14 +10,19 @@ from shared.errors import OperatorError
 _LOOK_S = 0.1  # longest time in which a request to stop goes unseen
 
 
+def check_rate(rate: float | None) -> None:
+    """Raises OperatorError unless it is None or a positive number of batches a second."""
+    if rate is not None and not 0 < rate < float("inf"):
+        raise OperatorError(f"rate {rate:g}: give more than 0 batches/s, or leave it out")
+
+
 class Pace:
     """rate: batches a second; None: as fast as it goes. now, sleep: the clock, in seconds."""
 
     def __init__(
         self, rate: float | None, now: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
     ) -> None:
-        if rate is not None and not 0 < rate < float("inf"):
-            raise OperatorError(f"rate {rate:g}: give more than 0 batches/s, or leave it out")
+        check_rate(rate)
         self._rate, self._now, self._sleep = rate, now, sleep
         self._start = now()
 

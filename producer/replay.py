@@ -11,12 +11,13 @@ from typing import Any
 
 from producer.answers import Answers, read_answers
 from producer.drift import Drifted, Step
-from producer.pace import Pace
+from producer.pace import Pace, check_rate
 from producer.replay_source import ReplaySource
-from producer.service import FLUSH_EVERY_S, Produced, Sent, Target, run
+from producer.service import FLUSH_EVERY_S, Produced, Sent, run
 from producer.span import WHOLE, Span, in_order, resolve
+from producer.target import Target, need_topics
 from shared.errors import OperatorError
-from shared.kafka import Fetcher, Follower, Out, Taken, Writer, create_topics, list_topics, watermarks
+from shared.kafka import Fetcher, Follower, Out, Taken, Writer, create_topics, watermarks
 from shared.records import FIRST_VERSION
 from shared.settings import ProducerSettings
 from shared.telemetry import Heartbeat, get_logger
@@ -54,12 +55,11 @@ def as_recorded(
     that the new scorers run. rate: records/s. on_record: called with the number sent so far. Raises OperatorError:
     prefixes, an empty range, another bundle, an adapter that is gone; Fatal, TimedOut as service.run.
     """
-    began, pace = time.monotonic(), Pace(rate)
+    began = time.monotonic()
+    check_rate(rate)
     source, target = topic_name("transactions", origin), topic_name("transactions", settings.prefix)
-    there = list_topics(kafka)
-    if source not in there:
-        raise OperatorError(f"no topic {source}: name the prefix of the pipeline to replay")
-    _make_fresh(kafka, origin, settings.prefix, there[source])
+    partitions = need_topics(kafka, [source])[source]
+    _make_fresh(kafka, origin, settings.prefix, partitions)
     ranges = resolve(kafka, source, span, settings.commit_budget_s)
     answers = read_answers(kafka, origin, ranges, BUDGET_S)
     if not answers.versions:
@@ -67,9 +67,9 @@ def as_recorded(
     _check_bundle(answers, bundle)
     writer = Writer(kafka, f"producer-{settings.slot}", budget_s=settings.commit_budget_s)
     adapters = _copy_adapters(kafka, writer, origin, settings.prefix, answers.versions)
-    partitions = list_topics(kafka)[target]
+    partitions = need_topics(kafka, [target])[target]
     batches = dead = unscored = 0
-    heart, flushed = Heartbeat(), time.monotonic()
+    heart, pace, flushed = Heartbeat(), Pace(rate), time.monotonic()
     with closing(Fetcher(kafka, "producer-replay")) as fetcher:
         for record in in_order(fetcher, ranges, settings.commit_budget_s):
             version, is_dead = answers.of(record.partition, record.offset)

@@ -19,32 +19,18 @@ from producer.announce import started, stopped
 from producer.batch import Batch, BatchSource
 from producer.labels import LabelPlan, LabelQueue
 from producer.lockstep import Settler, stream_time
-from producer.pace import Pace
+from producer.pace import Pace, check_rate
+from producer.target import Target, need_topics
 from shared import records
 from shared.errors import OperatorError
-from shared.kafka import Out, Writer, list_topics
+from shared.kafka import Out, Writer
 from shared.settings import ProducerSettings
 from shared.telemetry import Heartbeat, epoch_ms, get_logger, wall_clock
-from shared.topics import topic_name
 
 FLUSH_EVERY_S = 1.0
 AT_ONCE = LabelPlan()
 _RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
-
-
-@dataclass(frozen=True)
-class Target:
-    """Topics by their full names; labels, events None: they are not published."""
-
-    transactions: str
-    labels: str | None
-    events: str | None
-
-    @classmethod
-    def of(cls, prefix: str) -> Target:
-        """A pipeline's own."""
-        return cls(*(topic_name(n, prefix) for n in ("transactions", "labels", "events")))
 
 
 @dataclass(frozen=True)
@@ -86,10 +72,10 @@ def run(
     acknowledged within commit_budget_s. TimedOut: the broker does not keep up.
     """
     _check(batches, lockstep, labels, source, to)
+    check_rate(rate)
     name = _checked_name(run_name or (source.name if lockstep else unique_name(settings.slot)))
     target = to or Target.of(settings.prefix)
-    _need_topics(kafka, [target.transactions, target.labels, target.events])
-    pace = Pace(rate)
+    need_topics(kafka, [target.transactions, target.labels, target.events])
     writer = Writer(
         kafka, f"producer-{settings.slot}", budget_s=settings.commit_budget_s, linger_ms=0 if lockstep else 5
     )
@@ -100,6 +86,7 @@ def run(
         loop.publish(started(target.events, settings.slot, {"run": name, "lockstep": lockstep}))
         writer.flush()
         log.info("started", run=name, source=source.name, topic=target.transactions)
+        pace = Pace(rate)
         for k, batch in enumerate(itertools.islice(source.batches(), batches), start=1):
             if not pace.wait(k, stop) or not loop.batch(k, batch):
                 break
@@ -182,7 +169,8 @@ def encode_batch(batch: Batch, batch_id: str, ids: list[str], created_at: str) -
 
     Raises OperatorError where a drift takes a number beyond it.
     """
-    rows = np.ascontiguousarray(batch.rows, np.float32)
+    with np.errstate(over="ignore"):
+        rows = np.ascontiguousarray(batch.rows, np.float32)
     if not np.isfinite(rows).all():
         raise OperatorError(f"{batch_id}: a feature is not finite in single precision; is a drift step too strong?")
     body: dict[str, Any] = {
@@ -215,9 +203,3 @@ def _check(batches: int | None, lockstep: bool, labels: LabelPlan, source: Batch
         raise OperatorError("lockstep waits for a pipeline's metrics: give its prefix, not a topic")
     if lockstep and source.labelled and labels.delay != 0:
         raise OperatorError("lockstep settles a batch by its labels: they must come at once (label delay 0)")
-
-
-def _need_topics(kafka: Mapping[str, Any], names: Iterable[str | None]) -> None:
-    there = list_topics(kafka)
-    if missing := [n for n in names if n is not None and n not in there]:
-        raise OperatorError(f"no topic {', '.join(missing)}; `selfheal topics` creates the topics of a pipeline")
