@@ -1,0 +1,150 @@
+"""The healer's loop: one request, its rows, the heal, and its outcome in the transaction of its offset."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from typing import Any, NamedTuple
+
+import msgspec
+
+from healer import says
+from healer.reference import LEARNING_RATE, STEPS, heal
+from healer.registry import Registry
+from healer.rows import RowReader
+from shared.adapters import Adapter
+from shared.bundle import Bundle
+from shared.errors import Fatal, Refused, Rewind, TimedOut
+from shared.kafka import Out, Session, Taken
+from shared.records import HealRequest, decode
+from shared.settings import HealerSettings
+from shared.telemetry import Heartbeat, get_logger, wall_clock
+from shared.topics import group_name, topic_name
+
+POLL_S = 0.5  # longest wait for a request before looking at stop
+TRIES = 10  # of one request, before a fresh process has to try
+
+
+class Answer(NamedTuple):
+    """The one outcome of a request: what to publish, and the adapters among it."""
+
+    outputs: list[Out]
+    adapters: list[Adapter]
+
+
+def run(settings: HealerSettings, kafka: Mapping[str, Any], bundle: Bundle, stop: Callable[[], bool]) -> None:
+    """Heal until stop() is true. Raises Fatal, Fenced, OperatorError.
+
+    Every request has exactly one outcome, whatever is killed and whenever: its adapters, its event and its offset
+    commit together or not at all. So nothing needs to look for an outcome that is there already, and what was not
+    committed is healed again, to the same bytes under the same numbers.
+    """
+    log, heartbeat = get_logger("healer"), Heartbeat()
+    name = f"healer-{settings.slot}"
+    session = Session(
+        kafka,
+        name=name,
+        group=group_name("healer", settings.prefix),
+        topics=[topic_name("heal-requests", settings.prefix)],
+        budget_s=settings.commit_budget_s,
+        session_timeout_ms=settings.session_timeout_ms,
+        transaction_timeout_ms=settings.transaction_timeout_ms,
+    )
+    with closing(session), closing(Healer(settings, kafka, bundle, name)) as healer:
+        session.commit([says.lifecycle("service-started", settings.slot, bundle.hash, wall_clock(), settings.prefix)])
+        log.info("started", slot=settings.slot, bundle=bundle.hash[:12])
+        known_moves: int | None = None  # session.moves when the registry was last known to be complete
+        failures = 0
+        while not stop():
+            heartbeat.beat()
+            healer.registry.poll()
+            try:
+                for record in session.take(1, POLL_S):
+                    # Numbers come from what is committed. While the partition of the requests is ours, nobody else
+                    # can commit adapters with its offsets, and ours are known; after it moved, or a transaction of
+                    # ours ended otherwise than planned, the topic has to be read to its end.
+                    if known_moves != session.moves:
+                        healer.registry.refresh()
+                        known_moves = session.moves
+                    answer = healer.answer(record)
+                    session.commit(answer.outputs)
+                    healer.registry.add(answer.adapters)
+                    failures = 0
+            except (Rewind, TimedOut) as exc:
+                failures += 1
+                if failures == TRIES:
+                    raise Fatal(f"{TRIES} tries in a row came to nothing, the last: {exc}") from exc
+                log.warning("rewound", reason=str(exc), tries=failures)
+                if isinstance(exc, TimedOut):
+                    session.rewind()
+                known_moves = None
+        session.commit([says.lifecycle("service-stopped", settings.slot, bundle.hash, wall_clock(), settings.prefix)])
+        log.info("stopped", slot=settings.slot)
+
+
+class Healer:
+    """From a request's record to its answer; holds the clients that this takes."""
+
+    def __init__(self, settings: HealerSettings, kafka: Mapping[str, Any], bundle: Bundle, name: str) -> None:
+        self._bundle, self._prefix, self._log = bundle, settings.prefix, get_logger("healer")
+        self._rows = RowReader(
+            kafka,
+            settings.prefix,
+            len(bundle.features),
+            name=name,
+            budget_s=settings.fetch_budget_s,
+            rows_max=settings.rows_max,
+        )
+        topic = topic_name("adapters", settings.prefix)
+        self.registry = Registry(kafka, topic, bundle, name=name, budget_s=settings.commit_budget_s)
+
+    def answer(self, record: Taken) -> Answer:
+        """Adapters and heal-finished, or heal-failed with the reason, or a dead letter. Raises TimedOut, Fatal."""
+        try:
+            request = decode(HealRequest, record.value)
+        except Refused as exc:
+            self._log.warning("dead_letter", offset=record.offset, reason=str(exc))
+            return Answer([says.dead_letter(record, exc, self._prefix)], [])
+        try:
+            return self._heal(request)
+        except Refused as exc:
+            self._log.warning("heal_failed", request=request.request_id, reason=str(exc))
+            return Answer([says.heal_failed(request, exc, self._prefix)], [])
+
+    def close(self) -> None:
+        """Close the clients."""
+        self._rows.close()
+        self.registry.close()
+
+    def _heal(self, request: HealRequest) -> Answer:
+        began = time.perf_counter()
+        if request.policy != "reference":
+            raise Refused(f"this healer does not know the policy {request.policy}", "policy")
+        if request.bundle != self._bundle.hash:
+            raise Refused(f"asked for {request.bundle[:12]}, this healer has {self._bundle.hash[:12]}", "bundle")
+        base = self.registry.get(request.base_version)
+        rows = self._rows.read(request)
+        steps = request.parameters.get("heal_steps", STEPS)
+        if not float(steps).is_integer():
+            raise Refused(f"{steps:g} is no whole number", "parameters.heal_steps")
+        healed = heal(
+            self._bundle, base, rows.x, rows.labels, int(steps), request.parameters.get("heal_lr", LEARNING_RATE)
+        )
+        pre_version, post_version = self.registry.next_versions(2)
+        pre = msgspec.structs.replace(base, version=pre_version, parent=base.version)
+        post = msgspec.structs.replace(healed.adapter, version=post_version, parent=pre_version)
+        how = healed.summary
+        judged = {"accuracy": how.accuracy_before, "f1": how.f1_before, "rows": how.rows, "labelled": how.labelled}
+        took_s = time.perf_counter() - began
+        self._log.info(
+            "healed", request=request.request_id, version=post_version, rows=how.rows, took_s=round(took_s, 4)
+        )
+        return Answer(
+            [
+                says.adapter(pre, request, "pre-heal", judged, self._prefix),
+                says.adapter(post, request, "post-heal", msgspec.structs.asdict(how), self._prefix),
+                says.heal_finished(request, pre_version, post_version, how, took_s, self._prefix),
+            ],
+            [pre, post],
+        )
