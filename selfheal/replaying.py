@@ -77,8 +77,8 @@ def afresh(
 
     def send() -> Produced:
         return anew(
-            settings, kafka, origin=origin, features=features, span=plan.span, steps=steps, batches=batches, rate=plan.rate,
-            lockstep=lockstep, run_name=run_name, to=to,
+            settings, kafka, origin=origin, features=features, span=plan.span, steps=steps, batches=batches,
+            rate=plan.rate, lockstep=lockstep, run_name=run_name, to=to,
         )  # fmt: skip
 
     if to is not None:
