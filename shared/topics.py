@@ -38,10 +38,11 @@ class Topic:
     partitioned: bool = False
     compacted: bool = False
     retention_ms: int = 7 * DAY_MS
+    max_bytes: int = MAX_RECORD_BYTES
 
     def config(self) -> dict[str, str]:
         """Topic settings as the broker spells them."""
-        common = {"max.message.bytes": str(MAX_RECORD_BYTES)}
+        common = {"max.message.bytes": str(self.max_bytes)}
         if self.compacted:
             return common | {"cleanup.policy": "compact"}
         return common | {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms)}
@@ -59,7 +60,8 @@ TOPICS: dict[Name, Topic] = {
         Topic("control", "setting", records.Control, compacted=True),
         Topic("events", "run", records.Event, retention_ms=30 * DAY_MS),
         Topic("metrics", "batch id", records.Metrics, compacted=True),
-        Topic("dead-letters", "source", None, retention_ms=30 * DAY_MS),  # the offending bytes
+        # The offending bytes, with headers, and maybe compressed less well than when they came.
+        Topic("dead-letters", "source", None, retention_ms=30 * DAY_MS, max_bytes=2 * MAX_RECORD_BYTES),
         Topic("state", "part of the monitor's state", None, compacted=True),
     )
 }

@@ -1,0 +1,131 @@
+"""Topics and groups: questions to the cluster, and the one change, creating topics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from typing import Any, NamedTuple, TypeVar
+
+import confluent_kafka as ck
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from shared.errors import OperatorError, TimedOut
+from shared.kafka.client import Complaints, Deadline, ask, client_config, first_contact, open_client
+from shared.topics import TOPICS, Name, topic_name
+
+T = TypeVar("T")
+
+
+class Member(NamedTuple):
+    """A living member of a consumer group. client_id is the name its Session was given."""
+
+    client_id: str
+    host: str
+    partitions: list[tuple[str, int]]
+
+
+def _open(kafka: Mapping[str, Any]) -> tuple[AdminClient, Complaints]:
+    complaints = Complaints()
+    return open_client(AdminClient, {**client_config(kafka, "admin"), "error_cb": complaints}), complaints
+
+
+def _result(future: Future[T], timeout_s: float) -> T:
+    """A future's result, its time-out told as Kafka tells one."""
+    try:
+        return future.result(timeout_s)
+    except TimeoutError as exc:
+        raise ck.KafkaException(ck.KafkaError(ck.KafkaError._TIMED_OUT)) from exc
+
+
+def _usable(admin: AdminClient, timeout_s: float) -> dict[str, int]:
+    """Partition count of every topic all of whose partitions have a leader."""
+    return {
+        name: len(topic.partitions)
+        for name, topic in admin.list_topics(timeout=timeout_s).topics.items()
+        if topic.error is None and all(p.leader >= 0 for p in topic.partitions.values())
+    }
+
+
+def list_topics(kafka: Mapping[str, Any], budget_s: float = 15.0) -> dict[str, int]:
+    """Partition count per topic. Raises OperatorError when no broker answers."""
+    admin, complaints = _open(kafka)
+    with first_contact(kafka, admin, complaints):
+        return ask(lambda s: _usable(admin, s), Deadline(budget_s))
+
+
+def create_topics(
+    kafka: Mapping[str, Any], prefix: str = "", *, partitions: int = 6, budget_s: float = 60.0,
+    names: Iterable[Name] | None = None,
+) -> list[str]:  # fmt: skip
+    """Create what is missing of a pipeline's topics; returns the names created, once all of it can be used.
+
+    Raises OperatorError: no broker answers, or it refuses.
+    """
+    admin, complaints = _open(kafka)
+    deadline = Deadline(budget_s)
+    wanted = {topic_name(t.name, prefix): t for t in (TOPICS[n] for n in (names or TOPICS))}
+    with first_contact(kafka, admin, complaints):
+        missing = wanted.keys() - ask(lambda s: _usable(admin, s), deadline).keys()
+        new = [
+            NewTopic(name, num_partitions=partitions if topic.partitioned else 1, config=topic.config())
+            for name, topic in wanted.items()
+            if name in missing
+        ]
+        created = list(_create(admin, new, deadline))
+        # The controller said yes; the brokers learn of it a moment later.
+        ask(lambda s: _expect(wanted.keys() - _usable(admin, s).keys()), deadline)
+    return created
+
+
+def _create(admin: AdminClient, new: list[NewTopic], deadline: Deadline) -> Iterable[str]:
+    if not new:
+        return
+    for name, future in admin.create_topics(new, request_timeout=deadline.left_s()).items():
+        try:
+            _result(future, deadline.left_s())
+            yield name
+        except ck.KafkaException as exc:
+            error: ck.KafkaError = exc.args[0]
+            if error.code() == ck.KafkaError._TIMED_OUT:
+                raise TimedOut(f"topic {name} was not created within {deadline.seconds:g} s") from exc
+            if error.code() != ck.KafkaError.TOPIC_ALREADY_EXISTS:  # else: somebody was quicker
+                raise OperatorError(f"cannot create topic {name}: {error.str()}") from exc
+
+
+def _expect(missing: Iterable[str]) -> None:
+    if missing:
+        raise ck.KafkaException(ck.KafkaError(ck.KafkaError._TIMED_OUT, f"not there yet: {', '.join(missing)}"))
+
+
+def group_members(kafka: Mapping[str, Any], group: str, budget_s: float = 15.0) -> list[Member]:
+    """Who is in the group now; empty when it does not exist. Raises OperatorError: no broker answers, Fatal."""
+    admin, complaints = _open(kafka)
+
+    def look(timeout_s: float) -> list[Member]:
+        try:
+            described = _result(admin.describe_consumer_groups([group], request_timeout=timeout_s)[group], timeout_s)
+        except ck.KafkaException as exc:
+            if exc.args[0].code() == ck.KafkaError.GROUP_ID_NOT_FOUND:
+                return []
+            raise
+        return [
+            Member(m.client_id, m.host, [(p.topic, p.partition) for p in m.assignment.topic_partitions])
+            for m in described.members
+        ]
+
+    with first_contact(kafka, admin, complaints):
+        return ask(look, Deadline(budget_s))
+
+
+def group_offsets(kafka: Mapping[str, Any], group: str, budget_s: float = 15.0) -> dict[tuple[str, int], int]:
+    """Committed offset per (topic, partition) of a group. Raises OperatorError: no broker answers, Fatal."""
+    admin, complaints = _open(kafka)
+    request = [ck.ConsumerGroupTopicPartitions(group)]
+
+    def look(timeout_s: float) -> dict[tuple[str, int], int]:
+        found = _result(admin.list_consumer_group_offsets(request, request_timeout=timeout_s)[group], timeout_s)
+        return {(p.topic, p.partition): p.offset for p in found.topic_partitions if p.offset >= 0}
+
+    with first_contact(kafka, admin, complaints):
+        return ask(look, Deadline(budget_s))

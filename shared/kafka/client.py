@@ -1,0 +1,166 @@
+"""What all clients share: settings, a deadline, and what an error asks of the caller."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import confluent_kafka as ck
+
+from shared.errors import Fatal, Fenced, OperatorError, Rewind, TimedOut
+
+T = TypeVar("T")
+log = logging.getLogger("kafka")
+CLOSE_S = 10.0
+_ASK_S = 5.0  # one try of a question; the deadline covers all tries
+_DEFAULTS = {
+    "retry.backoff.ms": 10,  # the default of 100 makes each transaction of a cold broker take 90-130 ms
+    "reconnect.backoff.max.ms": 1_000,
+    "socket.nagle.disable": True,
+    "log.connection.close": False,
+    "topic.metadata.refresh.interval.ms": 10_000,  # a topic made after the subscription is seen this soon
+}
+
+
+class Deadline:
+    """One monotonic budget shared by all calls of an operation."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._end = time.monotonic() + seconds
+
+    def left_s(self) -> float:
+        """Seconds left, never negative."""
+        return max(0.0, self._end - time.monotonic())
+
+    def passed(self) -> bool:
+        return self.left_s() == 0.0
+
+
+def verdict(error: ck.KafkaError) -> type[Exception] | None:
+    """None: call it again. Rewind: abort, seek back, carry on. Fenced, Fatal: this process must exit."""
+    if error.code() in (
+        ck.KafkaError._FENCED,
+        ck.KafkaError.PRODUCER_FENCED,
+        ck.KafkaError.FENCED_INSTANCE_ID,
+    ):
+        return Fenced
+    if error.fatal():
+        return Fatal
+    if error.txn_requires_abort():
+        return Rewind
+    return None if error.retriable() else Fatal
+
+
+def passing(error: ck.KafkaError) -> bool:
+    """Errors that a reader outlives: the client itself reconnects, rejoins and asks again."""
+    return error.code() in (
+        ck.KafkaError._TRANSPORT,
+        ck.KafkaError._ALL_BROKERS_DOWN,
+        ck.KafkaError._TIMED_OUT,
+        ck.KafkaError._RESOLVE,
+        ck.KafkaError._WAIT_COORD,
+        ck.KafkaError.UNKNOWN_TOPIC_OR_PART,
+        ck.KafkaError._MAX_POLL_EXCEEDED,
+        ck.KafkaError._AUTO_OFFSET_RESET,
+        ck.KafkaError._PARTITION_EOF,
+        # A leader moves, or a topic is so new that its leader does not know it yet.
+        ck.KafkaError.NOT_LEADER_FOR_PARTITION,
+        ck.KafkaError.LEADER_NOT_AVAILABLE,
+        ck.KafkaError.FENCED_LEADER_EPOCH,
+        ck.KafkaError.UNKNOWN_LEADER_EPOCH,
+        ck.KafkaError.OFFSET_NOT_AVAILABLE,
+        ck.KafkaError.REPLICA_NOT_AVAILABLE,
+        ck.KafkaError.REQUEST_TIMED_OUT,
+        ck.KafkaError.NETWORK_EXCEPTION,
+    ) or bool(error.retriable())
+
+
+def refuse(error: ck.KafkaError) -> None:
+    """For an error that a reader was handed in place of a record: log it and carry on, or raise Fatal, Fenced."""
+    kind = verdict(error)
+    if kind is Fenced or not passing(error):
+        raise (kind or Fatal)(error.str())
+    log.warning("consume: %s", error.str())
+
+
+def insist(call: Callable[[float], None], deadline: Deadline) -> None:
+    """Repeat a transactional call while its error is retriable. Raises Rewind, Fatal, Fenced, or TimedOut: then
+    the call may still be under way."""
+    while True:
+        try:
+            return call(max(0.1, deadline.left_s()))
+        except ck.KafkaException as exc:
+            error: ck.KafkaError = exc.args[0]
+            kind = verdict(error)
+            if kind is not None:
+                raise kind(error.str()) from exc
+            if deadline.passed():
+                raise TimedOut(f"no answer in {deadline.seconds:g} s: {error.str()}") from exc
+            time.sleep(min(0.05, deadline.left_s()))
+
+
+def ask(call: Callable[[float], T], deadline: Deadline) -> T:
+    """A question that changes nothing, repeated while its error is passing. Raises Fatal, TimedOut."""
+    while True:
+        try:
+            return call(max(0.1, min(_ASK_S, deadline.left_s())))
+        except ck.KafkaException as exc:
+            error: ck.KafkaError = exc.args[0]
+            if not passing(error):
+                raise Fatal(error.str()) from exc
+            if deadline.passed():
+                raise TimedOut(f"no answer in {deadline.seconds:g} s: {error.str()}") from exc
+            time.sleep(min(0.05, deadline.left_s()))
+
+
+def client_config(kafka: Mapping[str, Any], client_id: str) -> dict[str, Any]:
+    """Our defaults, what the operator gave over them, and the client's name."""
+    return {**_DEFAULTS, **kafka, "client.id": client_id, "logger": log}
+
+
+def open_client(kind: Callable[[dict[str, Any]], T], config: Mapping[str, Any]) -> T:
+    """A client of this kind. Raises OperatorError, which names the setting that librdkafka does not take."""
+    try:
+        return kind(dict(config))
+    except ck.KafkaException as exc:
+        reason = exc.args[0].str()
+        blamed = [f"KAFKA_{key.upper().replace('.', '_')}" for key in config if f'"{key}"' in reason]
+        raise OperatorError(f"{blamed[0] if blamed else 'a KAFKA_* setting'} cannot be used: {reason}") from exc
+
+
+class Complaints:
+    """What a client last said about its connections: a bare time-out does not tell a wrong port from a wrong
+    password. Goes into its config as error_cb, which is called when the client is polled."""
+
+    def __init__(self) -> None:
+        self.last = ""
+
+    def __call__(self, error: ck.KafkaError) -> None:
+        if error.code() != ck.KafkaError._ALL_BROKERS_DOWN or not self.last:
+            self.last = error.str()
+
+
+@contextmanager
+def first_contact(kafka: Mapping[str, Any], client: Any, complaints: Complaints) -> Iterator[None]:
+    """Around the first calls of a client: where no broker answers in time, raises OperatorError with the reason."""
+    try:
+        yield
+    except TimedOut as exc:
+        client.poll(0)
+        where = kafka.get("bootstrap.servers")
+        why = complaints.last or exc
+        raise OperatorError(f"no Kafka answers at {where} (KAFKA_BOOTSTRAP_SERVERS): {why}") from exc
+
+
+def shut(close: Callable[[], object], budget_s: float = CLOSE_S) -> None:
+    """Run a client's close, which can hang, for at most budget_s; after that the process ends without it."""
+    closer = threading.Thread(target=close, name="kafka-close", daemon=True)
+    closer.start()
+    closer.join(budget_s)
+    if closer.is_alive():
+        log.warning("a client did not close within %g s; left behind", budget_s)

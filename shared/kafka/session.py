@@ -1,0 +1,200 @@
+"""Consume, transform, produce, exactly once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import confluent_kafka as ck
+
+from shared.errors import Fatal, Rewind, TimedOut
+from shared.kafka.client import Complaints, Deadline, ask, first_contact, insist, refuse, shut
+from shared.kafka.plain import Out, Taken, plain
+from shared.kafka.reading import open_reader
+from shared.kafka.writing import Failures, abort, commit, open_writer, send
+
+ABORTS_MAX = 20  # so many in a row and it is no passing trouble
+_SEEK_WAIT_S = 0.02
+# Before compression; the broker judges after it. Junk that came in compressed must go out to the dead letters.
+OUTPUT_MAX_BYTES = 64 * 1024 * 1024
+
+
+class Session:
+    """One consumer of a group and one transactional producer.
+
+    Static membership (the slot's name) lets a restarted replica take its partitions back at once; the
+    transactional.id of the same name lets it end what its predecessor left open, and fences a zombie.
+    For one thread. Raises OperatorError: no broker within budget_s.
+    """
+
+    def __init__(
+        self, kafka: Mapping[str, Any], *, name: str, group: str, topics: Sequence[str], budget_s: float,
+        session_timeout_ms: int = 10_000, transaction_timeout_ms: int = 10_000, transactional_id: str | None = None,
+    ) -> None:  # fmt: skip
+        self._budget_s = budget_s
+        self._moved = False  # partitions were taken from us since we last looked
+        self.moves = 0  # how often that happened: what another replica published meanwhile is not known here
+        self._taken: dict[tuple[str, int], int] = {}  # next offset per partition, since the last commit
+        self._starts: dict[tuple[str, int], int] = {}  # committed offset of partitions nothing was taken from yet
+        self._aborts = 0  # in a row
+        self._failures, complaints = Failures(), Complaints()
+        self._producer = open_writer(
+            kafka, name, self._failures, complaints, **{
+                "transactional.id": transactional_id or f"{group}-{name}",
+                "transaction.timeout.ms": transaction_timeout_ms,
+                "message.max.bytes": OUTPUT_MAX_BYTES,
+                # A record may not outlive its transaction in the client's queue.
+                "delivery.timeout.ms": min(transaction_timeout_ms, 120_000),
+            },
+        )  # fmt: skip
+        with first_contact(kafka, self._producer, complaints):
+            insist(self._producer.init_transactions, Deadline(budget_s))  # fences the predecessor first
+        self._consumer = open_reader(
+            kafka, name, complaints, **{
+                "group.id": group,
+                "group.instance.id": f"{group}-{name}",
+                "session.timeout.ms": session_timeout_ms,
+                "heartbeat.interval.ms": session_timeout_ms // 4,
+                "max.poll.interval.ms": max(300_000, session_timeout_ms),
+                "partition.assignment.strategy": "cooperative-sticky",
+                "enable.partition.eof": False,
+            },
+        )  # fmt: skip
+        self._consumer.subscribe(list(topics), on_revoke=self._on_moved, on_lost=self._on_moved)
+
+    def _on_moved(self, _consumer: ck.Consumer, partitions: list[ck.TopicPartition]) -> None:
+        self.moves += 1
+        self._moved = True  # no transaction is open while polling, so there is nothing to flush
+
+    def take(self, most: int, timeout_s: float) -> list[Taken]:
+        """Up to `most` records; waits `timeout_s` for the first only. Raises Rewind when partitions moved while
+        something was taken (it may be another replica's by now), Fatal, Fenced."""
+        first = self._consumer.poll(timeout_s)
+        messages = [] if first is None else [first, *(self._consumer.consume(most - 1, 0) if most > 1 else ())]
+        if self._moved:
+            self._moved = False
+            self._starts.clear()
+            if messages or self._taken:
+                self.rewind()
+                raise Rewind("partitions moved to another replica")
+        records = []
+        for message in messages:
+            error = message.error()
+            if error is None:
+                records.append(plain(message))
+            else:
+                refuse(error)
+        for record in records:
+            self._taken[record.topic, record.partition] = record.offset + 1
+        return records
+
+    def commit(self, outputs: Iterable[Out], *, before_commit: Callable[[], None] | None = None) -> None:
+        """Publish outputs and the offsets of everything taken since the last commit, all or nothing.
+
+        before_commit is called with the transaction open and everything produced. Raises Rewind (aborted
+        and sought back: take again), Refused (an output too large; aborted and sought back), Fatal, Fenced.
+        """
+        deadline = Deadline(self._budget_s)
+        insist(lambda _: self._producer.begin_transaction(), deadline)
+        try:
+            for out in outputs:
+                send(self._producer, out, deadline)
+            self._producer.poll(0)
+            self._send_offsets(deadline)
+            if before_commit is not None:
+                before_commit()
+            commit(self._producer, deadline)
+        except Fatal:
+            raise  # fenced, or the outcome is unknown: the successor's init_transactions settles it
+        except BaseException as exc:
+            abort(self._producer, self._budget_s)
+            self.rewind()
+            if isinstance(exc, (Rewind, TimedOut)):
+                raise self._aborted(exc) from exc
+            raise
+        self._aborts = 0
+        self._taken.clear()
+
+    def _send_offsets(self, deadline: Deadline) -> None:
+        offsets = [ck.TopicPartition(t, p, o) for (t, p), o in self._taken.items()]
+        if offsets:
+            # The group's metadata lets the broker refuse a replica whose partitions are another's by now.
+            group = self._consumer.consumer_group_metadata()
+            insist(lambda s: self._producer.send_offsets_to_transaction(offsets, group, s), deadline)
+
+    def _aborted(self, cause: Exception) -> Exception:
+        self._aborts += 1
+        reasons = "; ".join(filter(None, (str(cause), self._failures.collect())))
+        if self._aborts < ABORTS_MAX:
+            return Rewind(reasons)
+        return Fatal(f"{ABORTS_MAX} transactions in a row were aborted; the last: {reasons}")
+
+    def rewind(self) -> None:
+        """Seek every assigned partition back to the group's committed offset. Raises Fatal."""
+        self._taken.clear()
+        assigned = self._consumer.assignment()
+        if not assigned:
+            return
+        deadline = Deadline(self._budget_s)
+        try:
+            targets = self._committed(assigned, deadline)
+            self._consumer.pause(assigned)  # a fetch under way must not deliver across the seek
+            for target in targets:
+                self._seek(target, deadline)
+            self._consumer.resume(assigned)
+        except (ck.KafkaException, TimedOut) as exc:
+            raise Fatal(f"cannot seek back: {exc}") from exc
+
+    def _committed(self, partitions: list[ck.TopicPartition], deadline: Deadline) -> list[ck.TopicPartition]:
+        """Where the group stands in these partitions; their beginning where it never committed."""
+
+        def look(timeout_s: float) -> list[ck.TopicPartition]:
+            found = self._consumer.committed(partitions, timeout=timeout_s)
+            for p in found:
+                if p.error is not None:
+                    raise ck.KafkaException(p.error)
+                if p.offset < 0:
+                    p.offset = ck.OFFSET_BEGINNING
+            return found
+
+        return ask(look, deadline)
+
+    def _seek(self, target: ck.TopicPartition, deadline: Deadline) -> None:
+        """A partition that was assigned a moment ago cannot be sought in until its fetcher runs."""
+        while True:
+            try:
+                return self._consumer.seek(target)
+            except ck.KafkaException as exc:
+                if exc.args[0].code() != ck.KafkaError._STATE or deadline.passed():
+                    raise
+                time.sleep(_SEEK_WAIT_S)
+
+    def assignment(self) -> list[tuple[str, int]]:
+        """(topic, partition) that this replica holds now."""
+        return [(p.topic, p.partition) for p in self._consumer.assignment()]
+
+    def lag(self, topic: str | None = None) -> int:
+        """Offsets not yet taken in the assigned partitions, of one topic or of all: about the records, as markers
+        and open transactions count too. Of a partition that nothing was fetched from yet, 0."""
+        held = [p for p in self._consumer.position(self._consumer.assignment()) if topic in (None, p.topic)]
+        total = 0
+        for p in held:
+            high = self._consumer.get_watermark_offsets(p, cached=True)[1]
+            if high > 0:
+                total += max(0, high - (p.offset if p.offset >= 0 else self._start(p)))
+        return total
+
+    def _start(self, partition: ck.TopicPartition) -> int:
+        where = (partition.topic, partition.partition)
+        if where not in self._starts:
+            offset = self._committed([partition], Deadline(self._budget_s))[0].offset
+            low = self._consumer.get_watermark_offsets(partition, cached=True)[0]
+            self._starts[where] = offset if offset >= 0 else max(low, 0)
+        return self._starts[where]
+
+    def close(self) -> None:
+        """Let go of both clients. The partitions stay this name's until the session timeout: a successor takes them
+        over at once, others wait for it."""
+        shut(self._consumer.close)
+        shut(self._producer.close)
