@@ -77,5 +77,5 @@ def model_of(bundle: Bundle, adapter: Adapter | None = None) -> SelfHealingMLP:
     if adapter is not None:
         named |= {k: adapter.reflex[k] for k in reflex_shapes(bundle.manifest.hidden)}
     # Copied: torch warns of arrays it may not write to, such as those of a file.
-    model.load_state_dict({k: torch.from_numpy(named[name_of(k)].copy()) for k in model.state_dict()})
+    model.load_state_dict({k: torch.from_numpy(np.array(named[name_of(k)])) for k in model.state_dict()})
     return model
