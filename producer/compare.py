@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 from collections.abc import Mapping
 from contextlib import closing
@@ -51,18 +52,7 @@ def compare(kafka: Mapping[str, Any], old_prefix: str, new_prefix: str, *, budge
     """Reads both predictions topics as they stand, about 300 bytes of memory a batch. Raises TimedOut, Refused,
     OperatorError (no such topic). A batch id that occurs several times is matched in the order of its sources."""
     old, new = (_read(kafka, prefix, budget_s) for prefix in (old_prefix, new_prefix))
-    batches = rows = differing = only_new = 0
-    named: list[str] = []
-    for batch_id, scored in new.items():
-        before = old.get(batch_id, [])
-        for was, now in zip(before, scored, strict=False):
-            batches, rows = batches + 1, rows + now.rows
-            if was.digest != now.digest:
-                differing += 1
-                named.append(batch_id)
-        only_new += max(0, len(scored) - len(before))
-    only_old = sum(map(len, old.values())) - batches
-    return Comparison(batches, rows, differing, tuple(named[:NAMED_MAX]), only_old, only_new)
+    return old.compare(new)
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -75,16 +65,40 @@ class _Print:
     rows: int
 
 
-def _read(kafka: Mapping[str, Any], prefix: str, budget_s: float) -> dict[str, list[_Print]]:
-    found: dict[str, list[_Print]] = {}
+class Fingerprints:
+    """Of the predictions of one pipeline, by batch id."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[_Print]] = {}
+
+    def add(self, value: bytes | None) -> None:
+        """One predictions record. Raises Refused."""
+        said = decode(_Scored, value)
+        entry = _Print(said.source.partition, said.source.offset, _digest(said), len(said.probability))
+        bisect.insort(self._found.setdefault(said.batch_id, []), entry)
+
+    def compare(self, new: Fingerprints) -> Comparison:
+        """This one is the old."""
+        batches = rows = differing = only_new = 0
+        named: list[str] = []
+        for batch_id, scored in new._found.items():
+            before = self._found.get(batch_id, [])
+            for was, now in zip(before, scored, strict=False):
+                batches, rows = batches + 1, rows + now.rows
+                if was.digest != now.digest:
+                    differing += 1
+                    named.append(batch_id)
+            only_new += max(0, len(scored) - len(before))
+        only_old = sum(map(len, self._found.values())) - batches
+        return Comparison(batches, rows, differing, tuple(named[:NAMED_MAX]), only_old, only_new)
+
+
+def _read(kafka: Mapping[str, Any], prefix: str, budget_s: float) -> Fingerprints:
+    found = Fingerprints()
     topic = topic_name("predictions", prefix)
     with closing(Follower(kafka, [topic], name="producer-compare", budget_s=budget_s)) as follower:
         for record in follower.until_end(budget_s):
-            said = decode(_Scored, record.value)
-            entry = _Print(said.source.partition, said.source.offset, _digest(said), len(said.probability))
-            found.setdefault(said.batch_id, []).append(entry)
-    for entries in found.values():
-        entries.sort()
+            found.add(record.value)
     return found
 
 

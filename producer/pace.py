@@ -1,4 +1,4 @@
-"""Batches at a steady rate, on a schedule fixed at the start: what one batch loses the next ones make good."""
+"""Batches at a steady rate, on a schedule fixed by the first: what one batch loses the next ones make good."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ class Pace:
     ) -> None:
         check_rate(rate)
         self._rate, self._now, self._sleep = rate, now, sleep
-        self._start = now()
+        self._start: float | None = None
 
     def wait(self, k: int, stop: Callable[[], bool]) -> bool:
-        """Until batch k (from 1) is due. False: asked to stop."""
+        """Until batch k is due; the first one asked for is due at once. False: asked to stop."""
+        if self._start is None:  # the first batch may have taken its source long to find
+            self._start = self._now() - (k - 1) / (self._rate or 1)
         due = self._start if self._rate is None else self._start + (k - 1) / self._rate
         while not stop():
             left = due - self._now()

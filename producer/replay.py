@@ -4,7 +4,7 @@ for itself."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -65,8 +65,9 @@ def as_recorded(
     if not answers.versions:
         raise OperatorError(f"nothing to replay as recorded: no batch of the range has a prediction under {origin!r}")
     _check_bundle(answers, bundle)
+    _check_adapters(kafka, origin, answers.versions)
     writer = Writer(kafka, f"producer-{settings.slot}", budget_s=settings.commit_budget_s)
-    adapters = _copy_adapters(kafka, writer, origin, settings.prefix, answers.versions)
+    adapters = _copy_adapters(kafka, writer, origin, settings.prefix)
     partitions = need_topics(kafka, [target])[target]
     batches = dead = unscored = 0
     heart, pace, flushed = Heartbeat(), Pace(rate), time.monotonic()
@@ -106,9 +107,7 @@ def anew(
     """
     target = to or Target.of(settings.prefix)
     if target.transactions == origin.transactions and run_name is None:
-        raise OperatorError(
-            f"a replay of {target.transactions} onto itself would double its batch ids: give a run name"
-        )
+        raise OperatorError(f"a replay of {target.transactions} onto itself doubles its batch ids: give a run name")
     labels = None if target.labels is None else origin.labels
     source = ReplaySource(kafka, origin.transactions, labels, features, span, run_name, flush_labels)
     return run(
@@ -137,20 +136,30 @@ def _check_bundle(answers: Answers, bundle: str | None) -> None:
         raise OperatorError(f"the range was scored with bundle {recorded[:12]}, this one is {bundle[:12]}")
 
 
-def _copy_adapters(kafka: Mapping[str, Any], writer: Writer, origin: str, prefix: str, needed: Sequence[str]) -> int:
-    """All entries, bytes and headers unchanged; the number copied. Raises OperatorError: a needed one is gone."""
-    source, target = topic_name("adapters", origin), topic_name("adapters", prefix)
-    copied, lacking = 0, set(needed) - {FIRST_VERSION}
-    with closing(Follower(kafka, [source], name="producer-adapters", budget_s=BUDGET_S)) as follower:
-        for record in follower.until_end(BUDGET_S):
-            writer.send(Out(target, record.key, record.value, record.headers))
-            copied += 1
-            if record.value is not None and record.key is not None:
-                lacking.discard(record.key.decode("utf-8", "replace"))
-    if lacking:
-        raise OperatorError(f"{source} no longer holds {', '.join(sorted(lacking)[:5])}, which scored batches then")
+def _check_adapters(kafka: Mapping[str, Any], origin: str, needed: Sequence[str]) -> None:
+    """Raises OperatorError: a version that scored batches is no longer on the original's adapters topic."""
+    there = {FIRST_VERSION}
+    for record in _adapters(kafka, origin):
+        version = (record.key or b"").decode("utf-8", "replace")
+        (there.add if record.value is not None else there.discard)(version)
+    if gone := sorted(set(needed) - there):
+        source = topic_name("adapters", origin)
+        raise OperatorError(f"{source} no longer holds {', '.join(gone[:5])}, which scored batches then")
+
+
+def _copy_adapters(kafka: Mapping[str, Any], writer: Writer, origin: str, prefix: str) -> int:
+    """All entries, bytes and headers unchanged; the number copied."""
+    copied = 0
+    for record in _adapters(kafka, origin):
+        writer.send(Out(topic_name("adapters", prefix), record.key, record.value, record.headers))
+        copied += 1
     writer.flush()
     return copied
+
+
+def _adapters(kafka: Mapping[str, Any], prefix: str) -> Iterator[Taken]:
+    with closing(Follower(kafka, [topic_name("adapters", prefix)], name="producer-adapters")) as follower:
+        yield from follower.until_end(BUDGET_S)
 
 
 def _again(record: Taken, target: str, partitions: int, version: str | None) -> Out:

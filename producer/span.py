@@ -53,7 +53,7 @@ def _whole(text: str) -> int:
 
 
 def resolve(kafka: Mapping[str, Any], topic: str, span: Span, budget_s: float) -> list[OffsetRange]:
-    """What the span means on the topic as it stands; empty ranges are left out.
+    """What the span means on the topic as it stands: a range a partition, some may be empty.
 
     Raises OperatorError: no such topic or partition, offsets that retention took, nothing in the span.
     """
@@ -64,12 +64,11 @@ def resolve(kafka: Mapping[str, Any], topic: str, span: Span, budget_s: float) -
     for partition in _named(span, topic, there):
         low, high = there[partition]
         start = max(_at(span.from_offset, partition, low), since.get(partition, low))
-        end = min(_at(span.to_offset, partition, high), until.get(partition, high), high)
+        end = max(low, min(_at(span.to_offset, partition, high), until.get(partition, high), high))
         if start < low:
             raise OperatorError(f"{topic}[{partition}] has offsets {low}..{high}: {start} is gone, start at {low}")
-        if start < end:
-            ranges.append(OffsetRange(topic=topic, partition=partition, start=start, end=end))
-    if not ranges:
+        ranges.append(OffsetRange(topic=topic, partition=partition, start=min(start, end), end=end))
+    if all(r.start == r.end for r in ranges):
         shown = ", ".join(f"{p}:{low}..{high}" for p, (low, high) in there.items())
         raise OperatorError(f"nothing to replay: no record of {topic} is in the given range (it has {shown})")
     return ranges
