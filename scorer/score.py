@@ -49,6 +49,7 @@ class _Columns(NamedTuple):
     conflicts: npt.NDArray[np.intp]  # (b,)
     sums: npt.NDArray[np.float64]
     squares: npt.NDArray[np.float64]
+    bad: npt.NDArray[np.bool_] | None  # rows without a finite answer; None where there are none
 
 
 def score(jobs: Sequence[Job], bundle: Bundle, network: Network, candidate: Folded | None) -> list[Scored | Refused]:
@@ -83,26 +84,26 @@ def _columns(
     thresholds = bundle.manifest.thresholds
     rule = bundle.rule_says_fraud(x)
     conflict = rule & (healed < thresholds.conflict)
+    bad = ~(np.isfinite(healed) & np.isfinite(shadow))
     wide = x.astype(np.float64)  # a float32 squared may not fit into a float32
     return _Columns(
         x, shadow, healed, tried[0] if tried else None, rule, healed > thresholds.flag, conflict,
         np.add.reduceat(conflict, starts, dtype=np.intp),
         np.add.reduceat(wide, starts), np.add.reduceat(np.square(wide, out=wide), starts),
+        bad if bad.any() else None,
     )  # fmt: skip
 
 
 def _answer(job: Job, b: int, rows: slice, of: _Columns, bundle: str, candidate: Folded | None) -> Scored | Refused:
     """Encode batch b, which is these rows of the columns."""
-    batch = job.batch
-    healed, shadow = of.healed[rows], of.shadow[rows]
-    finite = np.isfinite(healed) & np.isfinite(shadow)
-    if not finite.all():
-        return Refused("the network's answer to this row is not a finite number", f"features[{int(finite.argmin())}]")
+    if of.bad is not None and of.bad[rows].any():
+        return Refused("the network's answer to this row is not a finite number", f"features[{of.bad[rows].argmax()}]")
+    batch, healed = job.batch, of.healed[rows]
     body = {
         "batch_id": batch.batch_id,
         "transaction_ids": batch.ids,
         "probability": healed,
-        "shadow_probability": shadow,
+        "shadow_probability": of.shadow[rows],
         "adapter_version": job.adapter.version,
         "bundle": bundle,
         "source": job.source,

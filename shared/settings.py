@@ -98,7 +98,7 @@ class ScorerSettings(ServiceSettings):
     turn_max: int = Field(64, ge=1, le=1_000, description="most messages scored and committed in one turn")
     poll_s: float = Field(0.5, gt=0, le=60, description="longest wait for a first message before looking around")
     adapter_wait_s: float = Field(
-        30.0, gt=0, le=600,
+        30.0, gt=0, le=120,  # well below max.poll.interval.ms
         description="longest a batch that names its adapter waits for that adapter, then becomes a dead letter",
     )  # fmt: skip
 

@@ -1,0 +1,135 @@
+"""Which adapters a scorer knows, and which it serves: folds the adapters and control topics, record by record.
+
+Pure. A record that cannot be used changes nothing: the running adapter stays, and the problem is handed back once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import msgspec
+import numpy as np
+
+from shared.adapters import Adapter, first_adapter, unpack
+from shared.bundle import Bundle
+from shared.errors import Refused
+from shared.forward import Folded, Network, probabilities
+from shared.kafka import Taken
+from shared.records import FIRST_VERSION, Control, decode
+
+KEEP = 1_000  # folded adapters; 17 kB each at 64 hidden
+TRIED_ROWS = 128
+_FOLLOWED = (b"active", b"candidate", b"pin")
+
+
+class View(msgspec.Struct, frozen=True):
+    """What a turn is scored with; never changes. loaded and refused: by version."""
+
+    active: Folded
+    candidate: Folded | None
+    loaded: Mapping[str, Folded]
+    refused: Mapping[str, str]
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """A record of the adapters or control topic that cannot be used."""
+
+    record: str  # topic/partition/offset
+    version: str | None  # of the adapter that cannot be served; None where none is lost
+    reason: str
+    field: str | None
+
+
+class Catalog:
+    """keep: most adapters kept, the oldest not in use goes first."""
+
+    def __init__(self, bundle: Bundle, network: Network, keep: int = KEEP) -> None:
+        self._bundle, self._network, self._keep = bundle, network, keep
+        first = Folded.of(first_adapter(bundle), network)
+        self._loaded: dict[str, Folded] = {FIRST_VERSION: first}  # in the order they came
+        self._digest: dict[str, bytes] = {}
+        self._refused: dict[str, str] = {}
+        self._named: dict[str, str | None] = {}  # control setting to version
+        self._active = first
+
+    def adapter(self, record: Taken) -> Problem | None:
+        """Load one adapters record; a record without a value takes the version away, unless it is in use."""
+        version = (record.key or b"").decode("utf-8", "replace")
+        if record.value is None:
+            if version not in self._in_use():
+                self._forget(version)
+            return None
+        digest = hashlib.sha256(record.value).digest()
+        try:
+            folded = self._fold(unpack(record.key, record.value, record.headers, self._bundle))
+            if self._digest.get(version, digest) != digest:
+                raise Refused(f"{version} is loaded already, with other bytes", "version")
+        except Refused as refused:
+            if version in self._loaded:
+                return _problem(record, None, refused)
+            self._refused[version] = str(refused)
+            _shorten(self._refused, self._keep, keep=())
+            return _problem(record, version, refused)
+        self._loaded[version] = folded
+        self._digest[version] = digest
+        self._refused.pop(version, None)
+        self._choose()
+        for old in _shorten(self._loaded, self._keep, keep=self._in_use()):
+            self._digest.pop(old, None)
+        return None
+
+    def control(self, record: Taken) -> Problem | None:
+        """Follow one control record; settings that are not ours are passed over."""
+        if record.key not in _FOLLOWED:
+            return None
+        setting = record.key.decode()
+        try:
+            order = None if record.value is None else decode(Control, record.value)
+            if order is not None and order.setting != setting:
+                raise Refused(f"the key says {setting}, the value {order.setting}", "setting")
+        except Refused as refused:
+            return _problem(record, None, refused)
+        self._named[setting] = None if order is None else order.version
+        self._choose()
+        return None
+
+    def view(self) -> View:
+        """As it stands now."""
+        candidate = self._loaded.get(self._named.get("candidate") or "")
+        return View(self._active, candidate, dict(self._loaded), dict(self._refused))
+
+    def _fold(self, adapter: Adapter) -> Folded:
+        """Raises Refused for weights that are finite but so large that the answers are not."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            folded = Folded.of(adapter, self._network)
+        answers = probabilities(self._bundle.reference_x[:TRIED_ROWS], self._network, [folded])[1]
+        if not (np.isfinite(folded.v).all() and np.isfinite(folded.c) and np.isfinite(answers).all()):
+            raise Refused("its answers to the bundle's own rows are not finite numbers")
+        return folded
+
+    def _wanted(self) -> str:
+        return self._named.get("pin") or self._named.get("active") or FIRST_VERSION
+
+    def _choose(self) -> None:
+        """A version that is not there (yet) leaves the running one in place."""
+        self._active = self._loaded.get(self._wanted(), self._active)
+
+    def _in_use(self) -> set[str]:
+        return {FIRST_VERSION, self._active.version, self._wanted(), *(v for v in self._named.values() if v)}
+
+    def _forget(self, version: str) -> None:
+        for known in (self._loaded, self._digest, self._refused):
+            known.pop(version, None)
+
+
+def _shorten(known: dict[str, Folded] | dict[str, str], most: int, keep: set[str] | tuple[()]) -> list[str]:
+    """Take the oldest away, but none of `keep`, until `most` are left; returns what went."""
+    gone = [version for version in known if version not in keep][: max(0, len(known) - most)]
+    for version in gone:
+        del known[version]
+    return gone
+
+
+def _problem(record: Taken, version: str | None, refused: Refused) -> Problem:
+    return Problem(f"{record.topic}/{record.partition}/{record.offset}", version, refused.reason, refused.field)

@@ -1,0 +1,142 @@
+"""The scorer's loop: take, score, and commit predictions, conflicts, dead letters, events and offsets together.
+
+The caller sets OPENBLAS_NUM_THREADS=1 before NumPy is loaded: matrices of this size gain nothing from a second thread,
+and lose much when the machine's cores are busy.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+from scorer import says
+from scorer.catalog import Catalog
+from scorer.decode import Decoder
+from scorer.slot import Slot
+from scorer.turn import Targets, answer, awaited
+from shared.bundle import Bundle
+from shared.errors import Fatal, Fenced, OperatorError, Rewind, TimedOut
+from shared.forward import Network
+from shared.kafka import Deadline, Out, Session, Taken, list_topics
+from shared.settings import ScorerSettings
+from shared.telemetry import Heartbeat, get_logger, wall_clock
+from shared.topics import Name, group_name, topic_name
+
+REWINDS_MAX = 10  # in a row; more is no passing trouble
+GIVEN_UP_MAX = 1_000
+TOPICS_WITHIN_S = 10.0
+_TOPICS: tuple[Name, ...] = (
+    "transactions", "predictions", "conflicts", "dead-letters", "events", "adapters", "control",
+)  # fmt: skip
+_log = get_logger(says.SERVICE)
+
+
+def run(settings: ScorerSettings, kafka: Mapping[str, Any], bundle: Bundle, stop: Callable[[], bool]) -> None:
+    """Score until stop(); it is asked at least every poll_s seconds. What is taken but not committed then is taken
+    again by whoever comes next.
+
+    Raises OperatorError (topics), Fatal, and Fenced when another scorer was started under the same slot.
+    """
+    network = Network.of(bundle)
+    to = _targets(settings.prefix, kafka)
+    name = f"{says.SERVICE}-{settings.slot}"
+    with closing(Slot(kafka, settings.prefix, f"{name}-adapters", Catalog(bundle, network))) as slot:
+        if not slot.start(stop):
+            return
+        try:
+            session = Session(
+                kafka, name=name, group=group_name(says.SERVICE, settings.prefix), topics=[to.names["transactions"]],
+                budget_s=settings.commit_budget_s, session_timeout_ms=settings.session_timeout_ms,
+                transaction_timeout_ms=settings.transaction_timeout_ms,
+            )  # fmt: skip
+            with closing(session):
+                _Loop(settings, bundle, network, to, slot, session).until(stop)
+        except Fenced:
+            _log.error("fenced", message=f"another scorer runs as slot {settings.slot}; give each its own (--slot)")
+            raise
+
+
+class _Loop:
+    def __init__(
+        self, settings: ScorerSettings, bundle: Bundle, network: Network, to: Targets, slot: Slot, session: Session
+    ) -> None:
+        self._settings, self._bundle, self._network, self._to = settings, bundle, network, to
+        self._slot, self._session = slot, session
+        self._decoder, self._heart = Decoder(len(bundle.features)), Heartbeat()
+        self._events: list[Out] = []  # to be said with the next commit
+        self._given_up: dict[str, None] = {}  # versions that were waited for in vain: not waited for again
+
+    def until(self, stop: Callable[[], bool]) -> None:
+        """Turn after turn; one that was aborted is taken again from the committed offsets."""
+        events, slot = self._to.names["events"], self._settings.slot
+        self._events.append(says.started(events, wall_clock(), slot, self._bundle.hash))
+        gc.collect()
+        gc.freeze()  # what lives for ever is not looked at again: +28% and more
+        rewinds = 0
+        while not stop():
+            try:
+                self._turn(stop)
+                rewinds = 0
+            except (Rewind, TimedOut) as exc:
+                rewinds += 1
+                _log.warning("rewind", reason=str(exc), in_a_row=rewinds)
+                if rewinds >= REWINDS_MAX:
+                    raise Fatal(f"{rewinds} transactions in a row were aborted, the last one: {exc}") from exc
+            self._heart.beat()
+        try:
+            self._session.commit([*self._events, says.stopped(events, wall_clock(), slot)])
+        except (Rewind, TimedOut) as exc:
+            _log.warning("stopped_unsaid", reason=str(exc))
+
+    def _turn(self, stop: Callable[[], bool]) -> None:
+        records = self._session.take(self._settings.turn_max, self._settings.poll_s)
+        began = time.monotonic()
+        if not self._adapters_there(records, stop):
+            self._session.rewind()  # told to stop while waiting: nothing of this turn is answered
+            return
+        view = self._slot.view()
+        outs = answer(records, view, self._decoder, self._bundle, self._network, self._to)
+        at, events, slot = wall_clock(), self._to.names["events"], self._settings.slot
+        self._events += [says.refused(events, at, slot, problem) for problem in self._slot.problems()]
+        if not records and not self._events:
+            return
+        self._session.commit([*outs, *self._events])
+        self._events.clear()
+        dead = sum(out.topic == self._to.names["dead-letters"] for out in outs)
+        if dead:
+            _log.warning("refused", records=dead, of=len(records))
+        took_s = time.monotonic() - began
+        _log.debug("turn", records=len(records), dead=dead, adapter=view.active.version, took_s=took_s)
+
+    def _adapters_there(self, records: Sequence[Taken], stop: Callable[[], bool]) -> bool:
+        """Wait for adapters that these records name, all within one adapter_wait_s: far below max.poll.interval.ms, so
+        the group keeps us. False when told to stop."""
+        versions = awaited(records, self._slot.view(), self._given_up)
+        until = time.monotonic() + self._settings.adapter_wait_s
+
+        def stop_waiting() -> bool:
+            self._heart.beat()
+            return stop()
+
+        for version in sorted(versions):
+            if not self._slot.wait_for(version, until, stop_waiting):
+                return False
+        for version in awaited(records, self._slot.view(), self._given_up):
+            self._given_up[version] = None
+            if len(self._given_up) > GIVEN_UP_MAX:
+                del self._given_up[next(iter(self._given_up))]
+        return True
+
+
+def _targets(prefix: str, kafka: Mapping[str, Any]) -> Targets:
+    """Raises OperatorError when a topic is missing and stays so for some seconds."""
+    names = {name: topic_name(name, prefix) for name in _TOPICS}
+    deadline = Deadline(TOPICS_WITHIN_S)
+    while missing := sorted(set(names.values()) - (found := list_topics(kafka)).keys()):
+        if deadline.passed():
+            raise OperatorError(f"no topic {', '.join(missing)}; `selfheal topics` creates the topics of a pipeline")
+        time.sleep(0.2)
+    return Targets(names, min(found[names["predictions"]], found[names["conflicts"]]))
