@@ -129,8 +129,8 @@ def test_as_recorded_gives_the_same_bits(kafka: dict[str, str], recorded: str, a
 def prediction(batch_id: str, p: list[float], *, offset: int = 0, **more: Any) -> bytes:
     said: dict[str, Any] = {
         "batch_id": batch_id, "transaction_ids": [f"t{i}" for i in range(len(p))],
-        "probability": np.array(p, np.float32), "shadow_probability": [0.5] * len(p), "adapter_version": "v1", "bundle": BUNDLE,
-        "source": {"topic": "t", "partition": 0, "offset": offset},
+        "probability": np.array(p, np.float32), "shadow_probability": [0.5] * len(p),
+        "adapter_version": "v1", "bundle": BUNDLE, "source": {"topic": "t", "partition": 0, "offset": offset},
     }  # fmt: skip
     return encode(said | more)
 
