@@ -87,7 +87,7 @@ def as_recorded(
                 flushed = time.monotonic()
             if on_record is not None:
                 on_record(batches + dead)
-    writer.flush()
+    writer.close()
     took_s = round(time.monotonic() - began, 3)
     get_logger("producer").info("replayed", batches=batches, dead=dead, unscored=unscored, took_s=took_s)
     return Recorded(adapters, batches, dead, unscored, took_s)

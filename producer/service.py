@@ -71,7 +71,7 @@ def run(
     Raises OperatorError: a setting, a missing topic, a batch that is never settled. Fatal: records were not
     acknowledged within commit_budget_s. TimedOut: the broker does not keep up.
     """
-    _check(batches, lockstep, labels, source, to)
+    _check(batches, lockstep, labels, to)
     check_rate(rate)
     name = _checked_name(run_name or (source.name if lockstep else unique_name(settings.slot)))
     target = to or Target.of(settings.prefix)
@@ -92,7 +92,7 @@ def run(
                 break
         produced = loop.finish()
         loop.publish(stopped(target.events, settings.slot, {"run": name, "batches": produced.batches}))
-        writer.flush()
+        writer.close()
         log.info("stopped", run=name, batches=produced.batches, labels=produced.labels, took_s=produced.took_s)
         return produced
     finally:
@@ -196,10 +196,10 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _check(batches: int | None, lockstep: bool, labels: LabelPlan, source: BatchSource, to: Target | None) -> None:
+def _check(batches: int | None, lockstep: bool, labels: LabelPlan, to: Target | None) -> None:
     if batches is not None and batches < 1:
         raise OperatorError(f"{batches} batches: give 1 or more, or leave it out")
     if lockstep and to is not None:
         raise OperatorError("lockstep waits for a pipeline's metrics: give its prefix, not a topic")
-    if lockstep and source.labelled and labels.delay != 0:
+    if lockstep and labels.delay != 0:
         raise OperatorError("lockstep settles a batch by its labels: they must come at once (label delay 0)")
