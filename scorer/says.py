@@ -46,8 +46,8 @@ def stopped(topic: str, at: str, slot: str) -> Out:
 
 
 def refused(topic: str, at: str, slot: str, problem: Problem) -> Out:
-    """adapter-rejected, or record-refused where no adapter is lost by it. Every scorer says it for itself: whether an adapter
-    can be used depends on the bundle that it was started with."""
+    """adapter-rejected, or record-refused where no adapter is lost by it. Every scorer says it for itself: whether an
+    adapter can be used depends on the bundle that it was started with."""
     facts = {"record": problem.record, "reason": problem.reason, "field": problem.field, "slot": slot}
     if problem.version is None:
         message = f"scorer {slot} passed over record {problem.record}: {problem.reason}"
