@@ -10,15 +10,15 @@ from typing import NamedTuple
 import numpy as np
 
 from monitor import outcomes, says
-from monitor.fidi import pushed, z_scores
+from monitor.fidi import pushed, z_score
 from monitor.joining import hold, join
-from monitor.rows import check_prediction, first_row, labelled, replaced, scored
+from monitor.rows import Judged, check_prediction, first_row, labelled, replaced, scored
 from monitor.setup import Decision, Setup
 from monitor.state import NO_LABEL, Batch, EarlyLabels, Heal, State
 from monitor.thinning import is_read
 from shared.errors import Refused
 from shared.kafka import Headers
-from shared.records import Labels, Prediction, Source, check_labels, decode
+from shared.records import EventKind, Labels, Source, check_labels, decode
 from shared.topics import Name
 
 MAX_BYTES = 2 * 1024 * 1024  # of a record: what is kept of it must fit a state record
@@ -59,7 +59,7 @@ def _read(state: State, setup: Setup, record: Input) -> bool:
 
 
 def _on_prediction(state: State, setup: Setup, record: Input, at: str) -> list[Decision]:
-    prediction = decode(Prediction, record.value)
+    prediction = decode(Judged, record.value)
     check_prediction(prediction, setup)
     lockstep, core, name = "lockstep" in record.headers, state.core, prediction.batch_id
     at = prediction.created_at if lockstep else at
@@ -68,13 +68,12 @@ def _on_prediction(state: State, setup: Setup, record: Input, at: str) -> list[D
         message = f"batch {name} came again: its first prediction stands"
         return [says.event("record-refused", at, message, batch_id=name)] if lockstep else []
     core.batches += 1
-    state.window = pushed(state.window, np.array(prediction.feature_sums), len(prediction.transaction_ids))
-    z = z_scores(state.window, setup.calibration)
-    watched = None if z is None else float(z[setup.calibration.watched])
-    drifting = watched is not None and watched > setup.thresholds.fidi_threshold
+    state.window = pushed(state.window, prediction.feature_sums, len(prediction.transaction_ids))
+    z = z_score(state.window, setup.calibration.watched, setup.calibration)
+    drifting = z is not None and z > setup.thresholds.fidi_threshold
     batch = Batch(
         row=first_row(
-            prediction, setup, batch_idx=core.batches, z=watched, drifting=drifting, active=core.active,
+            prediction, setup, batch_idx=core.batches, z=z, drifting=drifting, active=core.active,
             share=1.0 if lockstep else core.share,
         ),
         ids=prediction.transaction_ids,
@@ -87,12 +86,11 @@ def _on_prediction(state: State, setup: Setup, record: Input, at: str) -> list[D
     )  # fmt: skip
     state.put(batch)
     decisions = []
-    if z is not None and drifting and core.drifting_since is None:
-        core.drifting_since = core.batches
-        decisions.append(says.drift("drift-detected", at, batch, z, setup, core.batches))
-    elif z is not None and not drifting and core.drifting_since is not None:
-        decisions.append(says.drift("drift-ended", at, batch, z, setup, core.drifting_since))
-        core.drifting_since = None
+    if z is not None and drifting != (core.drifting_since is not None):
+        core.drifting_since = core.drifting_since or core.batches
+        kind: EventKind = "drift-detected" if drifting else "drift-ended"
+        decisions.append(says.drift(kind, at, batch, z, state, setup))
+        core.drifting_since = core.drifting_since if drifting else None
     for early in state.pop_early(name):
         join(state, batch, early)
     if batch.complete:

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 WINDOW = 10  # batch means, as published
 FIRST = 3  # batches before z is defined
 TOP = 5  # features named in a drift event
-Floats = npt.NDArray[np.float64]
+Window = list[list[float]]  # the newest batches' means of every feature, oldest first: (k, d), k <= 10
 
 
 class Calibration(msgspec.Struct, frozen=True):
-    """Training statistics in the bundle's order: mu (d,), sigma (d,), both in the feature's units."""
+    """Training statistics in the bundle's order: mu (d,), sigma (d,), both in the feature's units. A feature that
+    was constant in training has no deviation: it is measured in its own units."""
 
     features: list[str]
     watched: int
-    mu: Floats
-    sigma: Floats
-
-    @classmethod
-    def of(cls, features: list[str], watched: int, mean: Sequence[float], deviation: Sequence[float]) -> Calibration:
-        """A feature that was constant in training has no deviation: it is measured in its own units."""
-        sigma = np.asarray(deviation, np.float64)
-        return cls(features, watched, np.asarray(mean, np.float64), np.where(sigma > 0, sigma, 1.0))
+    mu: Sequence[float]
+    sigma: Sequence[float]
 
     @property
     def name(self) -> str:
@@ -34,21 +28,22 @@ class Calibration(msgspec.Struct, frozen=True):
         return self.features[self.watched]
 
 
-def pushed(window: Floats, sums: Floats, rows: int) -> Floats:
-    """The window (k, d), k <= 10, with the means of one more batch below it, the oldest row dropped when full."""
-    means = (sums / rows)[None, :]
-    return means if not len(window) else np.concatenate((window[1:] if len(window) == WINDOW else window, means))
+def pushed(window: Window, sums: list[float], rows: int) -> Window:
+    """The window with one more batch's means, the oldest dropped when full."""
+    return [*window[len(window) - WINDOW + 1 if len(window) >= WINDOW else 0 :], [s / rows for s in sums]]
 
 
-def z_scores(window: Floats, calibration: Calibration) -> Floats | None:
-    """(d,) |mean(window) - mu| / sigma, None before 3 batches (reference-experiment.md, Signals)."""
+def z_score(window: Window, feature: int, calibration: Calibration) -> float | None:
+    """|mean(window) - mu| / sigma, None before 3 batches (reference-experiment.md, Signals)."""
     if len(window) < FIRST:
         return None
-    distance: Floats = np.abs(np.add.reduce(window, axis=0) / len(window) - calibration.mu)
-    return distance / calibration.sigma
+    # fsum: the same bits on every version of Python, which sum() is not
+    mean = math.fsum([means[feature] for means in window]) / len(window)
+    return abs(mean - calibration.mu[feature]) / (calibration.sigma[feature] or 1.0)
 
 
-def top_features(z: Floats, calibration: Calibration) -> dict[str, float]:
-    """The features that moved most, largest first, with their z rounded to 3 digits."""
-    order = np.argsort(-z, kind="stable")[:TOP]
-    return {calibration.features[i]: round(float(z[i]), 3) for i in order}
+def top_features(window: Window, calibration: Calibration) -> dict[str, float]:
+    """The features that moved most, largest first, with their z rounded to 3 digits; empty before 3 batches."""
+    found = {name: z_score(window, i, calibration) for i, name in enumerate(calibration.features)}
+    ranked = sorted(((z, name) for name, z in found.items() if z is not None), key=lambda pair: -pair[0])
+    return {name: round(z, 3) for z, name in ranked[:TOP]}

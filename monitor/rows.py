@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -10,31 +10,43 @@ import numpy as np
 from monitor.setup import Setup
 from monitor.state import NO_LABEL, Batch, Row
 from shared.errors import Refused
-from shared.records import Prediction
+from shared.records import MAX_ROWS, Bit, Count, Id, Record, Source
 from shared.scores import expected_cost, scores
 
+Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
-def check_prediction(prediction: Prediction, setup: Setup) -> None:
+
+class Judged(Record, frozen=True):
+    """What is read of a predictions record: the fields of records.Prediction that are judged, and no others."""
+
+    batch_id: str
+    transaction_ids: Annotated[list[str], msgspec.Meta(min_length=1, max_length=MAX_ROWS)]
+    probability: list[Probability]
+    shadow_probability: list[Probability]
+    adapter_version: Id
+    bundle: str
+    source: Source
+    created_at: str
+    flag: list[Bit]
+    conflicts: Count
+    feature_sums: list[float]
+
+
+def check_prediction(prediction: Judged, setup: Setup) -> None:
     """What the type cannot say. Raises Refused."""
     if prediction.bundle != setup.bundle:
         raise Refused(f"made by bundle {prediction.bundle[:12]}, this monitor judges {setup.bundle[:12]}", "bundle")
     rows, d = len(prediction.transaction_ids), len(setup.calibration.features)
-    if rows == 0:
-        raise Refused("no transactions", "transaction_ids")
-    for name in ("probability", "shadow_probability"):
-        values: list[float] = getattr(prediction, name)
-        if len(values) != rows:
-            raise Refused(f"{len(values)} numbers for {rows} transaction ids", name)
-        if min(values) < 0 or max(values) > 1:
-            raise Refused("a probability is not in 0..1", name)
+    for name in ("probability", "shadow_probability", "flag"):
+        given = len(getattr(prediction, name))
+        if given != rows:
+            raise Refused(f"{given} numbers for {rows} transaction ids", name)
     if len(prediction.feature_sums) != d:
         raise Refused(f"{len(prediction.feature_sums)} sums, the bundle has {d} features", "feature_sums")
-    if len(prediction.flag) != rows:
-        raise Refused(f"{len(prediction.flag)} flags for {rows} transaction ids", "flag")
 
 
 def first_row(
-    prediction: Prediction, setup: Setup, *, batch_idx: int, z: float | None, drifting: bool, active: str, share: float
+    prediction: Judged, setup: Setup, *, batch_idx: int, z: float | None, drifting: bool, active: str, share: float
 ) -> Row:
     """Everything but the scores."""
     rows = len(prediction.transaction_ids)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from monitor.fidi import Floats, top_features
+from monitor.fidi import top_features
 from monitor.health import Decay, Entry
 from monitor.setup import Decision, Setup
-from monitor.state import Batch, Heal
+from monitor.state import Batch, Heal, State
 from shared.records import Control, Event, EventKind, HealRequest, OffsetRange, Source
 
 SERVICE = "monitor"
@@ -31,17 +31,16 @@ def of_batch(batch: Batch) -> dict[str, Any]:
     return {"batch_id": batch.row.batch_id, "batch_idx": batch.row.batch_idx}
 
 
-def drift(kind: EventKind, at: str, batch: Batch, z: Floats, setup: Setup, since: int) -> Decision:
-    """FIDI crossed its threshold at this batch. since: batch_idx at which the drift began."""
-    calibration, threshold = setup.calibration, setup.thresholds.fidi_threshold
-    now = float(z[calibration.watched])
+def drift(kind: EventKind, at: str, batch: Batch, z: float, state: State, setup: Setup) -> Decision:
+    """FIDI crossed its threshold at this batch."""
+    calibration, threshold, since = setup.calibration, setup.thresholds.fidi_threshold, state.core.drifting_since
     if kind == "drift-detected":
-        message = f"{calibration.name} drifts: z {now:.2f} over {threshold:.2f} since batch {since}"
+        message = f"{calibration.name} drifts: z {z:.2f} over {threshold:.2f} since batch {since}"
     else:
-        message = f"{calibration.name} is back: z {now:.2f}, had drifted since batch {since}"
+        message = f"{calibration.name} is back: z {z:.2f}, had drifted since batch {since}"
     return event(
-        kind, at, message, feature=calibration.name, z_score=now, threshold=threshold, since=since,
-        top=top_features(z, calibration), **of_batch(batch),
+        kind, at, message, feature=calibration.name, z_score=z, threshold=threshold, since=since,
+        top=top_features(state.window, calibration), **of_batch(batch),
     )  # fmt: skip
 
 

@@ -43,7 +43,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
         statistics = [manifest.statistics[name] for name in bundle.features]
         return cls(
             bundle=bundle.hash,
-            calibration=Calibration.of(
+            calibration=Calibration(
                 bundle.features, bundle.watched_column,
                 [s.mean for s in statistics], [s.deviation for s in statistics],
             ),

@@ -16,9 +16,8 @@ from collections import OrderedDict, deque
 from collections.abc import Mapping
 
 import msgspec
-import numpy as np
 
-from monitor.fidi import Floats
+from monitor.fidi import Window
 from monitor.health import Entry, Health
 from shared.errors import OperatorError
 from shared.records import FIRST_VERSION, Metrics, Source
@@ -100,7 +99,7 @@ class State:
 
     def __init__(self, core: Core) -> None:
         self.core = core
-        self.window: Floats = np.zeros((0, 0))  # (k, d), k <= 10
+        self.window: Window = []
         self.registry: dict[str, Entry] = {}
         self.pending: OrderedDict[str, Batch] = OrderedDict()  # by batch_idx, oldest first
         self.early: OrderedDict[str, Early] = OrderedDict()  # oldest first
@@ -156,7 +155,7 @@ class State:
         """Parts to write so that the topic holds this state; None: a tombstone. They count as written after this
         call: when the transaction fails, the whole state is read again."""
         out: dict[str, bytes | None] = {}
-        fixed = {"core": msgspec.json.encode(self.core), "fidi": msgspec.json.encode(self.window.tolist())}
+        fixed = {"core": msgspec.json.encode(self.core), "fidi": msgspec.json.encode(self.window)}
         for key, value in fixed.items():
             if self._stored.get(key) != value:
                 out[key] = self._stored[key] = value
@@ -194,8 +193,7 @@ def load(parts: Mapping[str, bytes]) -> State | None:
         return None
     try:
         state = State(msgspec.json.decode(parts["core"], type=Core))
-        window = msgspec.json.decode(parts["fidi"], type=list[list[float]])
-        state.window = np.array(window, np.float64) if window else state.window
+        state.window = msgspec.json.decode(parts["fidi"], type=Window)
         for key, value in parts.items():
             kind, _, name = key.partition("/")
             if kind == "pending":

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from shared.errors import OperatorError
+
+
+def _whole(value: object) -> object:
+    """5.0 for 5: the control record, and what is exported of it, knows one kind of number."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
 
 
 class Thresholds(BaseModel):
@@ -18,10 +27,12 @@ class Thresholds(BaseModel):
         default=0.08, ge=0, le=1, description="mean F1 this far below the first heal's: roll back"
     )
     rollback_acc_drop: float = Field(default=0.10, ge=0, le=1, description="the same for accuracy")
-    health_window: int = Field(default=5, ge=3, le=1_000, description="newest scores that the two means are taken over")
+    health_window: Whole = Field(
+        default=5, ge=3, le=1_000, description="newest scores that the two means are taken over"
+    )
     fidi_threshold: float = Field(default=1.0, gt=0, description="z of the watched feature above which it drifts")
-    conflict_min: int = Field(default=5, ge=1, description="conflicts in a batch that ask for a heal")
-    heal_steps: int = Field(default=5, ge=1, le=10_000, description="optimiser steps of a heal")
+    conflict_min: Whole = Field(default=5, ge=1, description="conflicts in a batch that ask for a heal")
+    heal_steps: Whole = Field(default=5, ge=1, le=1_000, description="optimiser steps of a heal")
     heal_lr: float = Field(default=0.003, gt=0, le=1, description="learning rate of a heal")
 
     def values(self) -> dict[str, float]:

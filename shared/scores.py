@@ -38,5 +38,5 @@ def _counts(probability: npt.ArrayLike, labels: npt.ArrayLike, threshold: float)
     # float64, or NumPy would round the threshold to float32 and a tie would fall to the other side
     flag = np.asarray(probability, np.float32).astype(np.float64) > threshold
     fraud = np.asarray(labels) == 1
-    hits, flagged, frauds = (int(np.count_nonzero(a)) for a in (flag & fraud, flag, fraud))
-    return hits, flagged - hits, frauds - hits, len(fraud)
+    hits = int(np.count_nonzero(flag & fraud))
+    return hits, int(np.count_nonzero(flag)) - hits, int(np.count_nonzero(fraud)) - hits, len(fraud)

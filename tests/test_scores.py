@@ -1,0 +1,40 @@
+"""One function for every score."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.bundle import Costs
+from shared.scores import cost_threshold, expected_cost, scores
+
+
+def test_by_hand() -> None:
+    found = scores([0.9, 0.8, 0.7, 0.2, 0.1], [1, 0, 1, 1, 0])
+    assert (found.accuracy, found.precision, found.recall) == (3 / 5, 2 / 3, 2 / 3)
+    assert found.f1 == pytest.approx(2 / 3)
+
+
+def test_undefined_ratios_are_zero() -> None:
+    found = scores([0.1, 0.2], [0, 0])
+    assert (found.accuracy, found.precision, found.recall, found.f1) == (1.0, 0.0, 0.0, 0.0)
+
+
+def test_cost_is_decided_at_one_sixth_by_default() -> None:
+    assert cost_threshold(Costs()) == pytest.approx(1 / 6)
+    # flagged: .2 (a false alarm, 1) and .17 (right); missed: .16 (a fraud, 5)
+    assert expected_cost([0.2, 0.17, 0.16, 0.0], [0, 1, 1, 0], Costs()) == 6 / 4
+
+
+rows = st.lists(st.tuples(st.floats(0, 1, width=32), st.integers(0, 1)), min_size=1, max_size=40)
+
+
+@given(rows)
+def test_counts_agree_with_counting(pairs: list[tuple[float, int]]) -> None:
+    p, y = np.array([a for a, _ in pairs], np.float32), [b for _, b in pairs]
+    right = sum((a > 0.5) == (b == 1) for a, b in pairs)
+    assert scores(p, y).accuracy == right / len(pairs)
+    cost = sum((0 if b else 1) if a > 1 / 6 else 5 * b for a, b in pairs)
+    assert expected_cost(p, y, Costs()) == pytest.approx(cost / len(pairs))
