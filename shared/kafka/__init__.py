@@ -9,6 +9,7 @@ The rules that the rest relies on, each explained where it is kept:
 from shared.kafka.admin import (
     Member,
     create_topics,
+    delete_topics,
     group_members,
     group_offsets,
     list_topics,
@@ -34,6 +35,7 @@ __all__ = [
     "client_config",
     "closing",
     "create_topics",
+    "delete_topics",
     "group_members",
     "group_offsets",
     "list_topics",

@@ -1,4 +1,4 @@
-"""Topics and groups: questions to the cluster, and the one change, creating topics."""
+"""Topics and groups: questions to the cluster, and the two changes, creating and deleting topics."""
 
 from __future__ import annotations
 
@@ -91,6 +91,21 @@ def _create(admin: AdminClient, new: list[NewTopic], deadline: Deadline) -> Iter
                 raise TimedOut(f"topic {name} was not created within {deadline.seconds:g} s") from exc
             if error.code() != ck.KafkaError.TOPIC_ALREADY_EXISTS:  # else: somebody was quicker
                 raise OperatorError(f"cannot create topic {name}: {error.str()}") from exc
+
+
+def delete_topics(kafka: Mapping[str, Any], names: Iterable[str], budget_s: float = 30.0) -> None:
+    """Delete topics, with all that is on them; one that is not there is no fault. Raises OperatorError."""
+    admin, complaints = _open(kafka)
+    deadline = Deadline(budget_s)
+    wanted = list(names)
+    with first_contact(kafka, admin, complaints):
+        for name, future in admin.delete_topics(wanted, request_timeout=deadline.left_s()).items() if wanted else ():
+            try:
+                _result(future, deadline.left_s())
+            except ck.KafkaException as exc:
+                error: ck.KafkaError = exc.args[0]
+                if error.code() != ck.KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise OperatorError(f"cannot delete topic {name}: {error.str()}") from exc
 
 
 def _expect(missing: Iterable[str]) -> None:
