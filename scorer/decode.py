@@ -44,11 +44,11 @@ class Decoder:
         """Raises Refused, which names what is wrong, and the field where one is to blame."""
         if value is not None and len(value) > MAX_RECORD_BYTES:
             raise Refused(f"{len(value)} bytes, at most {MAX_RECORD_BYTES} are read")
-        batch = None if value is None else self._fast(value)
+        batch = None if value is None else self.fast(value)
         return slow(value, self._d) if batch is None else batch
 
-    def _fast(self, value: bytes) -> Batch | None:
-        """None: not sure, ask the slow way."""
+    def fast(self, value: bytes) -> Batch | None:
+        """The batch, or None where it takes the slow way to be sure."""
         if not value or value[0] != _OBJECT:  # simdjson would skip a byte order mark, JSON has none
             return None
         try:
