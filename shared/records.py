@@ -225,7 +225,10 @@ def decode(kind: type[T], value: bytes | None) -> T:
         return _decoder(kind).decode(value)
     except msgspec.ValidationError as exc:
         reason, _, path = str(exc).partition(" - at `$")
-        raise Refused(reason, path.rstrip("`").lstrip(".") or None) from exc
+        path = path.rstrip("`")
+        if (missing := reason.removeprefix("Object missing required field `")) != reason:
+            path = f"{path}.{missing.rstrip('`')}"
+        raise Refused(reason, path.lstrip(".") or None) from exc
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
         raise Refused(f"not JSON: {exc}") from exc
 
