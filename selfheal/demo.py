@@ -28,8 +28,11 @@ from shared.records import Event, Metrics, decode, decode_event
 from shared.telemetry import wall_clock
 from shared.topics import topic_name
 
-PLAN = Plan(batches=40, drift_from=13)
-STRENGTH, RATE, SEED = 2.2, 1.25, 42  # batches/s: slow enough to read along
+PLAN = Plan(batches=36, drift_from=9)
+STRENGTH, RATE = 2.2, 1.25  # batches/s: slow enough to read along
+# Chosen: no batch before the drift has more than 3 conflicts, where 5 ask for a heal. With the published thresholds a
+# stream often has a false alarm there, and what follows is another story (docs/reference-experiment.md).
+SEED = 54
 PARTITIONS = 2  # every demo leaves its topics: few files each
 READY_S, STUCK_S, FRAME_S = 60.0, 30.0, 0.2
 

@@ -80,8 +80,9 @@ def told(story: Story) -> list[str]:
 
 
 def caution(possible: Ceiling) -> str:
-    """What the accuracy alone would hide."""
+    """What the accuracy alone would hide, and one seed."""
     return (
+        "One seed is one story: `selfheal experiment reference --seeds 20` tells how it goes on the whole. "
         f"Accuracy alone flatters: on this drift fraud and normal look almost the same. No model can have an F1 over "
         f"{possible.f1:.3f} here, and flagging nobody is right {possible.accuracy_all_negative:.0%} of the time. Cost "
         f"is per transaction: a false alarm 1, a missed fraud 5, flagged above p = {possible.cost_threshold:.3f}."
