@@ -1,18 +1,19 @@
 """Labels meet predictions: late, early, in parts, twice, or for nobody.
 
-The first label of a transaction stands. Joined by batch id and transaction id.
+Joined by batch id and transaction id; the later of two labels counts, as it does for the healer.
 """
 
 from __future__ import annotations
 
-from monitor.state import NO_LABEL, Batch, EarlyLabels, State
+from monitor.state import Batch, EarlyLabels, State
 from shared.records import MAX_ROWS, Labels, Source
 
 EARLY_BYTES = 1024 * 1024  # most labels held early for one batch: a part of the state must fit a record
 
 
 def join(state: State, batch: Batch, record: EarlyLabels) -> bool:
-    """Enter a record's labels into the batch; False when it gave none that was missing."""
+    """Enter a record's labels into the batch; False when it changed nothing. At most 1,000 records are joined for a
+    batch, so that a feed that keeps changing its mind cannot grow the state."""
     if not batch.joined and record.transaction_ids == batch.ids:
         batch.labels = bytes(record.labels)
     else:
@@ -22,12 +23,12 @@ def join(state: State, batch: Batch, record: EarlyLabels) -> bool:
             i = where.get(name)
             if i is None:
                 unknown += 1
-            elif known[i] == NO_LABEL:
+            elif known[i] != label:
                 known[i] = label
                 gave += 1
         state.count("labels_unknown", unknown)
         state.count("labels_repeated", len(record.labels) - gave - unknown)
-        if not gave:
+        if not gave or len(batch.joined) >= MAX_ROWS:
             return False
         batch.labels = bytes(known)
     batch.joined = [*batch.joined, record.source]

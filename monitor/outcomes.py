@@ -6,7 +6,7 @@ from monitor import says
 from monitor.health import Entry, Score, best, decay, emptied, surplus, updated
 from monitor.rows import replaced
 from monitor.setup import Decision, Setup
-from monitor.state import Batch, State
+from monitor.state import Batch, Heal, State
 from shared.records import FIRST_VERSION, Id, Record, decode
 
 
@@ -82,18 +82,20 @@ def watch_served(state: State, setup: Setup, batch: Batch, at: str) -> list[Deci
     return decisions
 
 
-def _awaited(state: State, request_id: str) -> bool:
+def _awaited(state: State, request_id: str) -> Heal | None:
+    """The heal under way if the outcome is its own: one given up, or asked by a person, is not adopted."""
     if state.core.heal is not None and state.core.heal.request_id == request_id:
-        return True
+        return state.core.heal
     state.count("late_outcomes")
-    return False
+    return None
 
 
 def _finished(state: State, setup: Setup, facts: _Finished, at: str) -> list[Decision]:
     core = state.core
-    if core.heal is None or not _awaited(state, facts.request_id):
+    heal, request_id = _awaited(state, facts.request_id), facts.request_id
+    if heal is None:
         return []
-    batch, request_id = state.pending[core.heal.batch_id], facts.request_id
+    batch = state.pending[heal.batch_id]
     at = batch.row.timestamp if batch.lockstep else at
     version, previous = facts.post_version, core.active
     core.active, core.heal = version, None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -49,7 +49,7 @@ def stamp(k: int) -> str:
 def prediction(
     batch: str, probability: Sequence[float] = (0.9, 0.1, 0.2, 0.3), *, k: int = 0, v14: float = 0.0,
     conflicts: int = 0, version: str = "v1", shadow: Sequence[float] | None = None, lockstep: bool = False,
-    bundle: str = BUNDLE, features: int = 2, **wrong: Any,
+    bundle: str = BUNDLE, features: int = 2, wrong: Mapping[str, Any] | None = None,
 ) -> Input:  # fmt: skip
     """v14: the batch's mean of the watched feature. wrong: fields that replace the good ones."""
     rows = len(probability)
@@ -60,17 +60,17 @@ def prediction(
         source=Source(topic="transactions", partition=0, offset=k), created_at=stamp(k), rule=[0] * rows,
         flag=[int(p > 0.5) for p in probability], conflicts=conflicts, feature_sums=sums, feature_squares=sums,
     )  # fmt: skip
-    value = encode({**msgspec.structs.asdict(record), **wrong})
+    value = encode({**msgspec.structs.asdict(record), **(wrong or {})})
     headers = LOCKSTEP if lockstep else {}
     return Input("predictions", Source(topic="predictions", partition=0, offset=k), batch.encode(), value, headers)
 
 
 def labels(
-    batch: str, given: Sequence[int] = (1, 0, 0, 0), *, of: Sequence[str] | None = None, offset: int = 0, **wrong: Any
+    batch: str, given: Sequence[int] = (1, 0, 0, 0), *, of: Sequence[str] | None = None, offset: int = 0
 ) -> Input:
     """of: the transaction ids; all of the batch's in their order by default."""
     names = list(of) if of is not None else ids(batch, len(given))
-    record = {"batch_id": batch, "transaction_ids": names, "labels": list(given), "kind": "delayed", **wrong}
+    record = {"batch_id": batch, "transaction_ids": names, "labels": list(given), "kind": "delayed"}
     return Input("labels", Source(topic="labels", partition=0, offset=offset), batch.encode(), encode(record), {})
 
 
