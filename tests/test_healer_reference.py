@@ -108,7 +108,7 @@ def test_five_heals_are_those_of_the_published_script(bundle: Bundle) -> None:
             p = torch.sigmoid(model(rows))
             entropy = -(p * torch.log(p + 1e-8) + (1 - p) * torch.log(1 - p + 1e-8)).mean()
             loss = (
-                LABEL_WEIGHT * binary_cross_entropy(p, truth, weight=1 + (weight - 1) * truth)
+                LABEL_WEIGHT * ((1 + (weight - 1) * truth) * binary_cross_entropy(p, truth, reduction="none")).mean()
                 + RULE_WEIGHT * binary_cross_entropy(p, rule)
                 + ENTROPY_WEIGHT * entropy
             )
