@@ -41,13 +41,18 @@ class Deadline:
         return self.left_s() == 0.0
 
 
+def _fenced_instance(error: ck.KafkaError) -> bool:
+    """A consumer wraps this in an error of another code, and only its text tells."""
+    return error.code() == ck.KafkaError._FATAL and ck.KafkaError(ck.KafkaError.FENCED_INSTANCE_ID).str() in error.str()
+
+
 def verdict(error: ck.KafkaError) -> type[Exception] | None:
     """None: call it again. Rewind: abort, seek back, carry on. Fenced, Fatal: this process must exit."""
     if error.code() in (
         ck.KafkaError._FENCED,
         ck.KafkaError.PRODUCER_FENCED,
         ck.KafkaError.FENCED_INSTANCE_ID,
-    ):
+    ) or _fenced_instance(error):
         return Fenced
     if error.fatal():
         return Fatal
@@ -159,7 +164,14 @@ def first_contact(kafka: Mapping[str, Any], client: Any, complaints: Complaints)
 
 def shut(close: Callable[[], object], budget_s: float = CLOSE_S) -> None:
     """Run a client's close, which can hang, for at most budget_s; after that the process ends without it."""
-    closer = threading.Thread(target=close, name="kafka-close", daemon=True)
+
+    def attempt() -> None:
+        try:
+            close()
+        except ck.KafkaException as exc:  # a client that was fenced says so once more
+            log.info("close: %s", exc.args[0].str())
+
+    closer = threading.Thread(target=attempt, name="kafka-close", daemon=True)
     closer.start()
     closer.join(budget_s)
     if closer.is_alive():

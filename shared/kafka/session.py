@@ -9,7 +9,7 @@ from typing import Any
 import confluent_kafka as ck
 
 from shared.errors import Fatal, Rewind, TimedOut
-from shared.kafka.client import Complaints, Deadline, ask, first_contact, insist, refuse, shut
+from shared.kafka.client import Complaints, Deadline, first_contact, insist, refuse, shut
 from shared.kafka.plain import Out, Taken, plain
 from shared.kafka.reading import open_reader
 from shared.kafka.writing import Failures, abort, commit, open_writer, send
@@ -35,7 +35,9 @@ class Session:
         self._budget_s = budget_s
         self._moved = False  # partitions were taken from us since we last looked
         self.moves = 0  # how often that happened: what another replica published meanwhile is not known here
-        self._taken: dict[tuple[str, int], int] = {}  # next offset per partition, since the last commit
+        # Per partition, of what was taken since the last commit: where it begins, and the offset after it.
+        self._first: dict[tuple[str, int], int] = {}
+        self._next: dict[tuple[str, int], int] = {}
         self._starts: dict[tuple[str, int], int] = {}  # committed offset of partitions nothing was taken from yet
         self._aborts = 0  # in a row
         self._failures, complaints = Failures(), Complaints()
@@ -75,18 +77,25 @@ class Session:
         if self._moved:
             self._moved = False
             self._starts.clear()
-            if messages or self._taken:
+            if messages or self._first:
+                self._note([m for m in messages if m.error() is None])
                 self.rewind()
                 raise Rewind("partitions moved to another replica")
-        records = []
+        good = []
         for message in messages:
             error = message.error()
             if error is None:
-                records.append(plain(message))
+                good.append(message)
             else:
                 refuse(error)
+        return self._note(good)
+
+    def _note(self, messages: list[ck.Message]) -> list[Taken]:
+        records = [plain(message) for message in messages]
         for record in records:
-            self._taken[record.topic, record.partition] = record.offset + 1
+            where = (record.topic, record.partition)
+            self._first.setdefault(where, record.offset)
+            self._next[where] = record.offset + 1
         return records
 
     def commit(self, outputs: Iterable[Out], *, before_commit: Callable[[], None] | None = None) -> None:
@@ -114,10 +123,10 @@ class Session:
                 raise self._aborted(exc) from exc
             raise
         self._aborts = 0
-        self._taken.clear()
+        self._forget()
 
     def _send_offsets(self, deadline: Deadline) -> None:
-        offsets = [ck.TopicPartition(t, p, o) for (t, p), o in self._taken.items()]
+        offsets = [ck.TopicPartition(t, p, o) for (t, p), o in self._next.items()]
         if offsets:
             # The group's metadata lets the broker refuse a replica whose partitions are another's by now.
             group = self._consumer.consumer_group_metadata()
@@ -131,34 +140,25 @@ class Session:
         return Fatal(f"{ABORTS_MAX} transactions in a row were aborted; the last: {reasons}")
 
     def rewind(self) -> None:
-        """Seek every assigned partition back to the group's committed offset. Raises Fatal."""
-        self._taken.clear()
-        assigned = self._consumer.assignment()
-        if not assigned:
-            return
+        """Seek back to where the last commit left off. Raises Fatal.
+
+        Asks nobody: while the group rebalances, the broker answers this client nothing else.
+        """
+        held = set(self.assignment())
+        back = [ck.TopicPartition(*where, first) for where, first in self._first.items() if where in held]
+        self._forget()
         deadline = Deadline(self._budget_s)
         try:
-            targets = self._committed(assigned, deadline)
-            self._consumer.pause(assigned)  # a fetch under way must not deliver across the seek
-            for target in targets:
+            self._consumer.pause(back)  # a fetch under way must not deliver across the seek
+            for target in back:
                 self._seek(target, deadline)
-            self._consumer.resume(assigned)
-        except (ck.KafkaException, TimedOut) as exc:
-            raise Fatal(f"cannot seek back: {exc}") from exc
+            self._consumer.resume(back)
+        except ck.KafkaException as exc:
+            raise Fatal(f"cannot seek back: {exc.args[0].str()}") from exc
 
-    def _committed(self, partitions: list[ck.TopicPartition], deadline: Deadline) -> list[ck.TopicPartition]:
-        """Where the group stands in these partitions; their beginning where it never committed."""
-
-        def look(timeout_s: float) -> list[ck.TopicPartition]:
-            found = self._consumer.committed(partitions, timeout=timeout_s)
-            for p in found:
-                if p.error is not None:
-                    raise ck.KafkaException(p.error)
-                if p.offset < 0:
-                    p.offset = ck.OFFSET_BEGINNING
-            return found
-
-        return ask(look, deadline)
+    def _forget(self) -> None:
+        self._first.clear()
+        self._next.clear()
 
     def _seek(self, target: ck.TopicPartition, deadline: Deadline) -> None:
         """A partition that was assigned a moment ago cannot be sought in until its fetcher runs."""
@@ -175,22 +175,27 @@ class Session:
         return [(p.topic, p.partition) for p in self._consumer.assignment()]
 
     def lag(self, topic: str | None = None) -> int:
-        """Offsets not yet taken in the assigned partitions, of one topic or of all: about the records, as markers
-        and open transactions count too. Of a partition that nothing was fetched from yet, 0."""
-        held = [p for p in self._consumer.position(self._consumer.assignment()) if topic in (None, p.topic)]
+        """Offsets not yet taken in the assigned partitions, of one topic or of all, as far as the client knows:
+        about the records (markers and open transactions count too). Blocks for a second at most, seldom."""
         total = 0
-        for p in held:
-            high = self._consumer.get_watermark_offsets(p, cached=True)[1]
-            if high > 0:
-                total += max(0, high - (p.offset if p.offset >= 0 else self._start(p)))
+        for p in self._consumer.position([p for p in self._consumer.assignment() if topic in (None, p.topic)]):
+            low, high = self._consumer.get_watermark_offsets(p, cached=True)
+            position = p.offset if p.offset >= 0 else self._start(p)
+            if high >= 0 and position is not None:
+                total += max(0, high - max(low, position))
         return total
 
-    def _start(self, partition: ck.TopicPartition) -> int:
+    def _start(self, partition: ck.TopicPartition) -> int | None:
+        """Where the group stands in a partition that nothing was taken from yet; None where nobody says so now."""
         where = (partition.topic, partition.partition)
         if where not in self._starts:
-            offset = self._committed([partition], Deadline(self._budget_s))[0].offset
-            low = self._consumer.get_watermark_offsets(partition, cached=True)[0]
-            self._starts[where] = offset if offset >= 0 else max(low, 0)
+            try:
+                found = self._consumer.committed([partition], timeout=1.0)[0]
+            except ck.KafkaException:  # the group is rebalancing
+                return None
+            if found.error is not None:
+                return None
+            self._starts[where] = max(found.offset, 0)
         return self._starts[where]
 
     def close(self) -> None:
