@@ -15,7 +15,7 @@ from selfheal.experiment.published import BATCH_ROWS
 from selfheal.experiment.summary import Parameters
 from selfheal.local import LocalPipeline
 from shared.bundle import write_whole
-from shared.errors import OperatorError
+from shared.errors import OperatorError, SelfhealError
 from shared.kafka import Deadline, Follower
 from shared.records import Metrics, decode
 from shared.topics import topic_name
@@ -25,14 +25,19 @@ READY_S, QUIET_S = 120.0, 120.0
 LABEL = "fraud"
 
 
+class Cancelled(SelfhealError):
+    """The experiment was ended; this pipeline with it."""
+
+
 def run_variant(
     kafka: Mapping[str, Any], prefix: str, bundle: Path, folder: Path, *, seed: int, variant: Variant,
-    parameters: Parameters, on_batch: Callable[[], None] = lambda: None,
+    parameters: Parameters, on_batch: Callable[[], None] = lambda: None, cancelled: Callable[[], bool] = lambda: False,
 ) -> Run:  # fmt: skip
     """Run it, write metrics.csv, events.json, threshold_config.json and logs/ into the folder.
 
     clean: the producer's own drifted stream. as_published: batches resampled from the table's rows, out of a CSV
-    file. on_batch: told when a batch is settled. Raises OperatorError when a service fails or a batch stays open.
+    file. on_batch: told when a batch is settled. cancelled: asked now and then. Raises OperatorError
+    when a service fails or a batch stays open, Cancelled.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with LocalPipeline(
@@ -40,7 +45,7 @@ def run_variant(
         producer=producer_arguments(folder, seed, variant, parameters),
     ) as pipeline:  # fmt: skip
         pipeline.wait_ready(READY_S)
-        _follow(kafka, prefix, pipeline, parameters.batches, on_batch)
+        _follow(kafka, prefix, pipeline, parameters.batches, on_batch, cancelled)
     run = export_run(kafka, prefix, folder)
     unsettled = [row.batch_id for row in run.rows if not row.settled]
     if len(run.rows) != parameters.batches or unsettled:
@@ -74,8 +79,9 @@ def stream_csv(seed: int, parameters: Parameters) -> bytes:
 
 
 def _follow(
-    kafka: Mapping[str, Any], prefix: str, pipeline: LocalPipeline, batches: int, on_batch: Callable[[], None]
-) -> None:
+    kafka: Mapping[str, Any], prefix: str, pipeline: LocalPipeline, batches: int, on_batch: Callable[[], None],
+    cancelled: Callable[[], bool],
+) -> None:  # fmt: skip
     """Until the producer is through: its own deadlines bound each batch, this one only a producer that hangs."""
     follower = Follower(kafka, [topic_name("metrics", prefix)], name="experiment")
     settled: set[str] = set()
@@ -89,6 +95,8 @@ def _follow(
                     quiet = Deadline(QUIET_S)
                     on_batch()
             _insist_on(pipeline)
+            if cancelled():
+                raise Cancelled(prefix)
             if quiet.passed():
                 raise OperatorError(f"{prefix}: no batch settled for {QUIET_S:g} s, {len(settled)} of {batches} before")
         _insist_on(pipeline)

@@ -14,6 +14,7 @@ from selfheal.experiment.evaluate import Outcome
 
 STAGES = ("clean", "drift", "healed", "healed_as_published")
 ASIDE = ("oracle", "all_negative", "healed_on_clean")
+SHARED = ("seeds", "parameters", "ceiling")  # no measurements
 Numbers = dict[str, Any]  # of float, int, None or Numbers
 
 
@@ -62,7 +63,7 @@ def of_variant(run: Run, drift: Outcome, healed: Outcome) -> Numbers:
 
 
 def of_seed(
-    seed: int, parameters: Parameters, runs: Mapping[str, Run], outcomes: Mapping[str, Outcome], best: Ceiling
+    seed: int, parameters: Parameters, runs: Mapping[Any, Run], outcomes: Mapping[str, Outcome], best: Ceiling
 ) -> Numbers:
     """One seed. runs: clean and as_published. Fixed names: seeds, stages, lift, rollbacks, snapshots."""
     cost = {name: found.cost for name, found in outcomes.items() if name not in ("clean", "healed_on_clean")}
@@ -82,11 +83,10 @@ def of_seed(
 
 def of_seeds(summaries: Sequence[Numbers]) -> Numbers:
     """Several seeds: every number that a run measured becomes {median, p05, p95}; what all share stays as it is."""
-    shared = ("seeds", "parameters", "ceiling")
     return {
         "seeds": [seed for each in summaries for seed in each["seeds"]],
-        **{name: summaries[0][name] for name in shared[1:]},
-        **_spread([{k: v for k, v in each.items() if k not in shared} for each in summaries]),
+        **{name: summaries[0][name] for name in SHARED[1:]},
+        **_spread([{k: v for k, v in each.items() if k not in SHARED} for each in summaries]),
     }
 
 
@@ -111,3 +111,24 @@ def at(summary: Numbers, path: Sequence[str]) -> Any:
 def encoded(summary: Numbers) -> bytes:
     """summary.json: the same numbers give the same bytes."""
     return msgspec.json.format(msgspec.json.encode(summary), indent=1) + b"\n"
+
+
+def seeds_csv(summaries: Sequence[Numbers]) -> bytes:
+    """A row per seed; every number of its summary under the path of its keys."""
+    lines: list[str] = []
+    for each in summaries:
+        flat = _flat({key: value for key, value in each.items() if key not in SHARED})
+        if not lines:
+            lines.append(",".join(["seed", *flat]))
+        lines.append(",".join([str(each["seeds"][0]), *("" if v is None else repr(v) for v in flat.values())]))
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _flat(numbers: Numbers, path: str = "") -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
+    for key, value in numbers.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{path}{key}.")
+        else:
+            found[path + key] = value
+    return found
