@@ -76,6 +76,7 @@ def told(story: Story) -> list[str]:
             f"While an adapter was served ({len(healed)} batches), accuracy was {served:.3f} instead of {frozen:.3f}; "
             f"better than the frozen network in {better} of {len(healed)} batches."
         )
+        lines.append(_price(healed))
     return lines
 
 
@@ -113,6 +114,17 @@ def as_markdown(story: Story, possible: Ceiling, files: Sequence[str]) -> str:
 
 def _line(name: str, rows: Sequence[Metrics], whose: str) -> Line:
     return Line(name, *(mean(rows, f"{c}_{whose}") for c in ("accuracy", "precision", "recall", "f1", "cost")))
+
+
+def _price(healed: Sequence[Metrics]) -> str:
+    """What the lift of accuracy cost or saved."""
+    now, was = mean(healed, "cost_healed") or 0, mean(healed, "cost_shadow") or 0
+    caught, before = mean(healed, "recall_healed") or 0, mean(healed, "recall_shadow") or 0
+    verdict = "cheaper" if now < was else "dearer"
+    return (
+        f"By cost it was {verdict} than doing nothing: {now:.3f} instead of {was:.3f} per transaction; it found "
+        f"{caught:.0%} of the fraud instead of {before:.0%}."
+    )
 
 
 def _batch(facts: dict[str, object]) -> int:

@@ -47,10 +47,10 @@ def _table(story: Story, width: int, shown: int) -> Table:
     table.add_column("V14 moved (FIDI)", no_wrap=True)
     if wide:
         table.add_column("conflicts", justify="right")
-    table.add_column("frozen", justify="right")
-    table.add_column("served", justify="right")
+    table.add_column("frozen", justify="right", min_width=6)
+    table.add_column("served", justify="right", min_width=6)
     table.add_column("lift of accuracy", no_wrap=True)
-    table.add_column("by", justify="right")
+    table.add_column("by", justify="right", min_width=3)
     table.add_column("then", no_wrap=True)
     for row in [story.rows[i] for i in sorted(story.rows)][-shown:]:
         cells: list[RenderableType] = [
