@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from scorer.catalog import Catalog, Problem, View
-from shared.errors import Fatal, SelfhealError
+from shared.errors import Fatal, OperatorError, SelfhealError
 from shared.kafka import Follower, Taken, closing
 from shared.telemetry import get_logger
 from shared.topics import topic_name
@@ -45,7 +45,7 @@ class Slot:
 
     def start(self, stop: Callable[[], bool]) -> bool:
         """Begin to watch; wait until both topics were read to their end. False when told to stop before that.
-        Raises Fatal, TimedOut."""
+        Raises Fatal, OperatorError."""
         self._thread.start()
         return self._wait(lambda: self._ready, None, stop)
 
@@ -73,6 +73,8 @@ class Slot:
             self._thread.join(_END_S)
 
     def _check(self) -> None:
+        if isinstance(self._failure, OperatorError):
+            raise self._failure
         if self._failure is not None:
             raise Fatal(f"the watcher of adapters ended: {self._failure}") from self._failure
         if not self._thread.is_alive():
