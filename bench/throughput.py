@@ -65,13 +65,13 @@ def _measure(
 ) -> tuple[float, float, float]:
     """(messages/s, RSS in MiB of the first process at the end, seconds from start to the first commit)."""
     before = world.ends(bootstrap, out)
-    if world.committed(world.admin(bootstrap), group, topic):
+    if world.committed(bootstrap, group, topic):
         world.reset_group(bootstrap, group, topic)
-    client, started = world.admin(bootstrap), time.monotonic()
+    started = time.monotonic()
     first: list[float] = []
 
     def done() -> bool:
-        count = world.committed(client, group, topic)
+        count = world.committed(bootstrap, group, topic)
         if count and not first:
             first.append(time.monotonic() - started)
         return count >= messages

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import orjson
 from confluent_kafka.admin import AdminClient
 
 from producer.generator import REFERENCE
+from shared.kafka import group_offsets
 
 ROWS = 100  # per message, as in performance.md
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,6 +55,7 @@ def fill(bootstrap: str, topic: str, count: int) -> int:
     return len(values[0])
 
 
+@functools.cache  # one for good: a client collected while its last answer is being delivered crashes the process
 def admin(bootstrap: str) -> AdminClient:
     return AdminClient({"bootstrap.servers": bootstrap})
 
@@ -76,29 +79,23 @@ def ends(bootstrap: str, topic: str) -> dict[int, int]:
         consumer.close()
 
 
-def committed(client: AdminClient, group: str, topic: str) -> int:
+def committed(bootstrap: str, group: str, topic: str) -> int:
     """Sum of the group's committed offsets on a topic."""
-    request = [ck.ConsumerGroupTopicPartitions(group)]
-    try:
-        found = client.list_consumer_group_offsets(request)[group].result(10).topic_partitions
-    except ck.KafkaException:
-        return 0
-    return sum(p.offset for p in found if p.topic == topic and p.offset > 0)
+    return sum(group_offsets({"bootstrap.servers": bootstrap}, group, [topic]).values())
 
 
 def reset_group(bootstrap: str, group: str, topic: str) -> None:
     """Back to offset 0 on every partition; the group's last member may take its session time-out to be gone."""
     parts = [ck.TopicPartition(topic, p, 0) for p in ends(bootstrap, topic)]
-    deadline = time.monotonic() + 60
-    while True:
+    deadline = time.monotonic() + 90
+    while committed(bootstrap, group, topic):
+        request = [ck.ConsumerGroupTopicPartitions(group, parts)]
         try:
-            request = [ck.ConsumerGroupTopicPartitions(group, parts)]
             admin(bootstrap).alter_consumer_group_offsets(request)[group].result(10)
-            return
         except ck.KafkaException:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(0.5)
+        time.sleep(0.5)
 
 
 def span_s(bootstrap: str, topic: str, since: dict[int, int]) -> tuple[int, float]:

@@ -145,7 +145,7 @@ def _service(kafka: Mapping[str, Any], prefix: str, service: str) -> Service:
         {"name": m.client_id, "host": m.host.lstrip("/"), "partitions": _held(m.partitions, prefix)}
         for m in sorted(group_members(kafka, group))
     ]
-    committed = group_offsets(kafka, group)
+    committed = group_offsets(kafka, group, [topic_name(n, prefix) for n in READS[service]])
     if not committed:
         return Service(service=service, members=members, behind=None)
     behind = 0

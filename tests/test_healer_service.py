@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ from healer.service import run
 from producer.generator import REFERENCE
 from shared.adapters import Adapter, first_adapter, pack, unpack
 from shared.bundle import Bundle
-from shared.errors import Refused
-from shared.kafka import Out, Writer, group_offsets, watermarks
+from shared.errors import Refused, Rewind
+from shared.kafka import Out, Session, Writer, group_offsets, watermarks
 from shared.records import Event, HealRequest, OffsetRange, decode_event, encode
 from shared.settings import HealerSettings, load
 from shared.topics import Name, topic_name
@@ -93,16 +93,16 @@ class Pipeline:
     def committed(self) -> int:
         """The group's offset on heal-requests."""
         topic = topic_name("heal-requests", self.prefix)
-        return group_offsets(self.kafka, f"{self.prefix}.healer").get((topic, 0), 0)
+        return group_offsets(self.kafka, f"{self.prefix}.healer", [topic]).get((topic, 0), 0)
 
     @contextmanager
-    def healing(self) -> Iterator[None]:
+    def healing(self, slot: str = "0") -> Iterator[None]:
         """A healer in a thread of its own, stopped cleanly at the end."""
         stop, failed = threading.Event(), []
 
         def body() -> None:
             try:
-                run(self.settings, self.kafka, self.bundle, stop.is_set)
+                run(self.settings.model_copy(update={"slot": slot}), self.kafka, self.bundle, stop.is_set)
             except BaseException as exc:  # noqa: BLE001 - shown by the test's own thread
                 failed.append(exc)
 
@@ -328,3 +328,57 @@ def test_a_base_that_was_never_published_is_refused_by_name(pipeline: Pipeline) 
             registry.get("v2")
     finally:
         registry.close()
+
+
+def test_another_slot_takes_over_and_the_numbers_go_on(pipeline: Pipeline) -> None:
+    rows = pipeline.publish_rows("one")
+
+    def started() -> list[str]:
+        return sorted(e.facts["slot"] for e in pipeline.events() if e.kind == "service-started")
+
+    with ExitStack() as first, ExitStack() as second:
+        first.enter_context(pipeline.healing("a"))
+        pipeline.ask(rows)
+        pipeline.await_outcomes(1)
+        second.enter_context(pipeline.healing("b"))
+        pipeline.wait_for(lambda: started() == ["a", "b"], "the second healer")
+        first.close()
+        pipeline.ask(rows, request_id="heal-2", base_version="v3")
+        events = pipeline.await_outcomes(2)
+    assert [(e.facts["request_id"], e.facts["post_version"]) for e in events] == [("heal-1", "v3"), ("heal-2", "v5")]
+
+
+def test_an_aborted_answer_is_given_again_under_the_same_numbers(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker or a rebalance aborts a transaction that is full: nothing of it is seen, and the request comes again."""
+    commit, aborted = Session.commit, []
+
+    def failing() -> None:
+        aborted.append(True)
+        raise Rewind("as a rebalance would")
+
+    def commit_failing_twice(self: Session, outputs: list[Out]) -> None:
+        healed = any(out.topic.endswith("adapters") for out in outputs)
+        commit(self, outputs, before_commit=failing if healed and len(aborted) < 2 else None)
+
+    monkeypatch.setattr(Session, "commit", commit_failing_twice)
+    rows = pipeline.publish_rows("one")
+    with pipeline.healing():
+        pipeline.ask(rows)
+        [event] = pipeline.await_outcomes(1)
+    assert len(aborted) == 2
+    assert (event.kind, event.facts["post_version"]) == ("heal-finished", "v3")
+    assert [*pipeline.adapters()] == ["v2", "v3"]
+
+
+def test_a_request_with_endless_names_gets_an_outcome_too(pipeline: Pipeline) -> None:
+    rows = pipeline.publish_rows("one")
+    endless = "x" * 1_900_000
+    with pipeline.healing():
+        pipeline.ask(rows, batch_id=endless, at=endless)
+        pipeline.ask((msgspec.structs.replace(rows[0], topic=endless), rows[1]))
+        finished, failed = pipeline.await_outcomes(2)
+    assert (finished.kind, finished.facts["batch_id"], finished.at) == ("heal-finished", "x" * 200, "x" * 200)
+    assert (failed.kind, failed.facts["reason"][:31]) == ("heal-failed", "transactions[0].topic: xxxxxxxx"[:31])
+    assert len(failed.facts["reason"]) <= 1_000

@@ -92,11 +92,14 @@ def test_outputs_and_offsets_commit_together(kafka, prefix, open_session, feed, 
     fed = feed(10)
     session = open_session()
     records = take(session, 10, wait_for)
-    assert group_offsets(kafka, group_name("copier", prefix)) == {}
+    assert group_offsets(kafka, group_name("copier", prefix), [topic_name("transactions", prefix)]) == {}
     session.commit(copies(records))
     assert set(values(read_topic("predictions"))) == fed
     topic = topic_name("transactions", prefix)
-    assert group_offsets(kafka, group_name("copier", prefix)) == {(topic, 0): 5, (topic, 1): 5}
+    assert group_offsets(kafka, group_name("copier", prefix), [topic_name("transactions", prefix)]) == {
+        (topic, 0): 5,
+        (topic, 1): 5,
+    }
 
 
 def test_an_aborted_batch_is_never_seen_and_comes_again(open_session, feed, copies, read_topic, wait_for):
@@ -130,7 +133,7 @@ def test_takes_add_up_until_they_are_committed(kafka, prefix, open_session, feed
     take(session, 2, wait_for)
     take(session, 4, wait_for)
     session.commit([])
-    assert sum(group_offsets(kafka, group_name("copier", prefix)).values()) == 6
+    assert sum(group_offsets(kafka, group_name("copier", prefix), [topic_name("transactions", prefix)]).values()) == 6
 
 
 def test_killed_between_produce_and_commit(kafka, prefix, open_session, feed, copies, read_topic, wait_for):

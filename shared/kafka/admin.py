@@ -12,6 +12,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from shared.errors import OperatorError, TimedOut
 from shared.kafka.client import Complaints, Deadline, ask, client_config, first_contact, open_client
+from shared.kafka.reading import open_reader, partitions_of
 from shared.topics import TOPICS, Name, topic_name
 
 T = TypeVar("T")
@@ -133,14 +134,21 @@ def group_members(kafka: Mapping[str, Any], group: str, budget_s: float = 15.0) 
         return ask(look, Deadline(budget_s))
 
 
-def group_offsets(kafka: Mapping[str, Any], group: str, budget_s: float = 15.0) -> dict[tuple[str, int], int]:
-    """Committed offset per (topic, partition) of a group. Raises OperatorError: no broker answers, Fatal."""
-    admin, complaints = _open(kafka)
-    request = [ck.ConsumerGroupTopicPartitions(group)]
+def group_offsets(
+    kafka: Mapping[str, Any], group: str, topics: Iterable[str], budget_s: float = 15.0
+) -> dict[tuple[str, int], int]:
+    """Committed offset per (topic, partition) of a group. Raises OperatorError: no broker answers, no such topic.
 
-    def look(timeout_s: float) -> dict[tuple[str, int], int]:
-        found = _result(admin.list_consumer_group_offsets(request, request_timeout=timeout_s)[group], timeout_s)
-        return {(p.topic, p.partition): p.offset for p in found.topic_partitions if p.offset >= 0}
-
-    with first_contact(kafka, admin, complaints):
-        return ask(look, Deadline(budget_s))
+    Asked through a consumer: the admin client's own call crashes the process (confluent-kafka 2.16.1) where the
+    coordinator answers with an error, as it does while it loads.
+    """
+    complaints = Complaints()
+    consumer = open_reader(kafka, "group-offsets", complaints, **{"group.id": group})
+    deadline = Deadline(budget_s)
+    try:
+        with first_contact(kafka, consumer, complaints):
+            parts = [p for t in topics for p in partitions_of(consumer, t, deadline)]
+            found = ask(lambda s: consumer.committed(parts, timeout=s), deadline)
+    finally:
+        consumer.close()
+    return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
