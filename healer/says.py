@@ -15,9 +15,10 @@ from shared.adapters import Adapter, pack
 from shared.errors import Refused
 from shared.kafka import Out, Taken
 from shared.records import Event, EventKind, HealRequest, encode
-from shared.topics import topic_name
+from shared.topics import MAX_RECORD_BYTES, topic_name
 
 SERVICE = "healer"
+REASON_CHARS, ID_CHARS = 1_000, 200  # what strangers wrote is cut before it is repeated
 
 
 def adapter(
@@ -28,7 +29,7 @@ def adapter(
     prefix: str,
 ) -> Out:
     """The registry entry; its headers carry the lineage."""
-    value, headers = pack(made, request=request.request_id, stage=stage, summary=facts, at=request.at)
+    value, headers = pack(made, request=request.request_id, stage=stage, summary=facts, at=request.at[:ID_CHARS])
     return Out(topic_name("adapters", prefix), made.version, value, headers)
 
 
@@ -56,19 +57,26 @@ def heal_finished(request: HealRequest, pre: str, post: str, how: Summary, took_
 
 def heal_failed(request: HealRequest, why: Refused, prefix: str) -> Out:
     """The event that ends the request without an adapter."""
-    message = f"no heal of {request.base_version} for {request.request_id}: {why}"
-    facts = {**_of(request), "base_version": request.base_version, "reason": str(why)}
+    message = f"no heal of {request.base_version} for {request.request_id}: {str(why)[:REASON_CHARS]}"
+    facts = {**_of(request), "base_version": request.base_version, "reason": str(why)[:REASON_CHARS]}
     return _event("heal-failed", request.at, message, facts, prefix)
 
 
 def dead_letter(record: Taken, why: Refused, prefix: str) -> Out:
-    """A request that cannot be read: its bytes unchanged, where it stood, and why."""
+    """A request that cannot be read: its bytes unchanged, where it stood, and why. Bytes that no record of ours can
+    hold (a compressed one may unfold to any size) stay where they are, and the reason says so."""
+    value, reason = record.value, why.reason[:REASON_CHARS]
+    if value is not None and len(value) > MAX_RECORD_BYTES:
+        value, reason = None, f"{reason}; too large to be copied here"
     headers: dict[str, str | bytes] = {
-        "reason": why.reason, "source.topic": record.topic, "source.partition": str(record.partition),
-        "source.offset": str(record.offset), "service": SERVICE, **({"field": why.field} if why.field else {}),
-    }  # fmt: skip
-    key = f"{record.topic}/{record.partition}/{record.offset}"
-    return Out(topic_name("dead-letters", prefix), key, record.value, headers)
+        "reason": reason,
+        **({"field": why.field} if why.field else {}),
+        "source.topic": record.topic,
+        "source.partition": str(record.partition),
+        "source.offset": str(record.offset),
+        "service": SERVICE,
+    }
+    return Out(topic_name("dead-letters", prefix), f"{record.topic}/{record.partition}/{record.offset}", value, headers)
 
 
 def lifecycle(kind: Literal["service-started", "service-stopped"], slot: str, bundle: str, at: str, prefix: str) -> Out:
@@ -82,9 +90,9 @@ def lifecycle(kind: Literal["service-started", "service-stopped"], slot: str, bu
 
 
 def _of(request: HealRequest) -> dict[str, Any]:
-    return {"request_id": request.request_id, "batch_id": request.batch_id, "policy": request.policy}
+    return {"request_id": request.request_id, "batch_id": request.batch_id[:ID_CHARS], "policy": request.policy}
 
 
 def _event(kind: EventKind, at: str, message: str, facts: dict[str, Any], prefix: str) -> Out:
-    event = Event(at=at, kind=kind, message=message, service=SERVICE, facts=facts)
+    event = Event(at=at[:ID_CHARS], kind=kind, message=message, service=SERVICE, facts=facts)
     return Out(topic_name("events", prefix), SERVICE, encode(event))

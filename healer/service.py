@@ -52,35 +52,42 @@ def run(settings: HealerSettings, kafka: Mapping[str, Any], bundle: Bundle, stop
         transaction_timeout_ms=settings.transaction_timeout_ms,
     )
     with closing(session), closing(Healer(settings, kafka, bundle, name)) as healer:
-        session.commit([says.lifecycle("service-started", settings.slot, bundle.hash, wall_clock(), settings.prefix)])
-        log.info("started", slot=settings.slot, bundle=bundle.hash[:12])
+        unsaid = [says.lifecycle("service-started", settings.slot, bundle.hash, wall_clock(), settings.prefix)]
         known_moves: int | None = None  # session.moves when the registry was last known to be complete
         failures = 0
+        log.info("started", slot=settings.slot, bundle=bundle.hash[:12])
         while not stop():
             heartbeat.beat()
             healer.registry.poll()
             try:
-                for record in session.take(1, POLL_S):
+                answers = []
+                for record in session.take(1, 0 if unsaid else POLL_S):
                     # Numbers come from what is committed. While the partition of the requests is ours, nobody else
                     # can commit adapters with its offsets, and ours are known; after it moved, or a transaction of
                     # ours ended otherwise than planned, the topic has to be read to its end.
                     if known_moves != session.moves:
                         healer.registry.refresh()
                         known_moves = session.moves
-                    answer = healer.answer(record)
-                    session.commit(answer.outputs)
+                    answers.append(healer.answer(record))
+                if unsaid or answers:
+                    session.commit([*unsaid, *(out for answer in answers for out in answer.outputs)])
+                unsaid = []
+                for answer in answers:
                     healer.registry.add(answer.adapters)
-                    failures = 0
+                failures = 0
             except (Rewind, TimedOut) as exc:
                 failures += 1
                 if failures == TRIES:
                     raise Fatal(f"{TRIES} tries in a row came to nothing, the last: {exc}") from exc
                 log.warning("rewound", reason=str(exc), tries=failures)
-                if isinstance(exc, TimedOut):
-                    session.rewind()
+                session.rewind()  # a time-out may have come before the commit
                 known_moves = None
-        session.commit([says.lifecycle("service-stopped", settings.slot, bundle.hash, wall_clock(), settings.prefix)])
-        log.info("stopped", slot=settings.slot)
+        try:
+            stopped = says.lifecycle("service-stopped", settings.slot, bundle.hash, wall_clock(), settings.prefix)
+            session.commit([stopped])
+            log.info("stopped", slot=settings.slot)
+        except (Rewind, TimedOut) as exc:
+            log.warning("stopped_unsaid", reason=str(exc))
 
 
 class Healer:

@@ -351,7 +351,7 @@ def test_another_slot_takes_over_and_the_numbers_go_on(pipeline: Pipeline) -> No
 def test_an_aborted_answer_is_given_again_under_the_same_numbers(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The broker or a rebalance aborts a transaction that is full: nothing of it is seen, and the request comes again."""
+    """A rebalance aborts a transaction that is full: nothing of it is seen, and the request comes again."""
     commit, aborted = Session.commit, []
 
     def failing() -> None:
