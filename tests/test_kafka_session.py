@@ -72,6 +72,10 @@ def copies(prefix) -> Callable[[list[Taken]], list[Out]]:
     return lambda records: [Out(topic_name("predictions", prefix), r.key, r.value) for r in records]
 
 
+def committed(kafka: dict[str, str], prefix: str) -> dict[tuple[str, int], int]:
+    return group_offsets(kafka, group_name("copier", prefix), [topic_name("transactions", prefix)])
+
+
 def take(session: Session, n: int, wait_for) -> list[Taken]:
     """n records, in as many calls as it needs."""
     taken: list[Taken] = []
@@ -92,11 +96,11 @@ def test_outputs_and_offsets_commit_together(kafka, prefix, open_session, feed, 
     fed = feed(10)
     session = open_session()
     records = take(session, 10, wait_for)
-    assert group_offsets(kafka, group_name("copier", prefix), [topic_name("transactions", prefix)]) == {}
+    assert committed(kafka, prefix) == {}
     session.commit(copies(records))
     assert set(values(read_topic("predictions"))) == fed
     topic = topic_name("transactions", prefix)
-    assert group_offsets(kafka, group_name("copier", prefix), [topic_name("transactions", prefix)]) == {
+    assert committed(kafka, prefix) == {
         (topic, 0): 5,
         (topic, 1): 5,
     }
@@ -133,7 +137,7 @@ def test_takes_add_up_until_they_are_committed(kafka, prefix, open_session, feed
     take(session, 2, wait_for)
     take(session, 4, wait_for)
     session.commit([])
-    assert sum(group_offsets(kafka, group_name("copier", prefix), [topic_name("transactions", prefix)]).values()) == 6
+    assert sum(committed(kafka, prefix).values()) == 6
 
 
 def test_killed_between_produce_and_commit(kafka, prefix, open_session, feed, copies, read_topic, wait_for):

@@ -12,7 +12,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from shared.errors import OperatorError, TimedOut
 from shared.kafka.client import Complaints, Deadline, ask, client_config, first_contact, open_client
-from shared.kafka.reading import open_reader, partitions_of
+from shared.kafka.reading import closing, open_reader, partitions_of
 from shared.topics import TOPICS, Name, topic_name
 
 T = TypeVar("T")
@@ -142,13 +142,9 @@ def group_offsets(
     Asked through a consumer: the admin client's own call crashes the process (confluent-kafka 2.16.1) where the
     coordinator answers with an error, as it does while it loads.
     """
-    complaints = Complaints()
+    deadline, complaints = Deadline(budget_s), Complaints()
     consumer = open_reader(kafka, "group-offsets", complaints, **{"group.id": group})
-    deadline = Deadline(budget_s)
-    try:
-        with first_contact(kafka, consumer, complaints):
-            parts = [p for t in topics for p in partitions_of(consumer, t, deadline)]
-            found = ask(lambda s: consumer.committed(parts, timeout=s), deadline)
-    finally:
-        consumer.close()
+    with closing(consumer), first_contact(kafka, consumer, complaints):
+        parts = [p for t in topics for p in partitions_of(consumer, t, deadline)]
+        found = ask(lambda s: consumer.committed(parts, timeout=s), deadline)
     return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}

@@ -164,14 +164,7 @@ def first_contact(kafka: Mapping[str, Any], client: Any, complaints: Complaints)
 
 def shut(close: Callable[[], object], budget_s: float = CLOSE_S) -> None:
     """Run a client's close, which can hang, for at most budget_s; after that the process ends without it."""
-
-    def attempt() -> None:
-        try:
-            close()
-        except ck.KafkaException as exc:  # a client that was fenced says so once more
-            log.info("close: %s", exc.args[0].str())
-
-    closer = threading.Thread(target=attempt, name="kafka-close", daemon=True)
+    closer = threading.Thread(target=close, name="kafka-close", daemon=True)
     closer.start()
     closer.join(budget_s)
     if closer.is_alive():

@@ -199,7 +199,6 @@ class Session:
         return self._starts[where]
 
     def close(self) -> None:
-        """Let go of both clients. The partitions stay this name's until the session timeout: a successor takes them
-        over at once, others wait for it."""
+        """Let go of the consumer; an idle producer needs no goodbye (and its close fails where it was fenced). The
+        partitions stay this name's until the session timeout: a successor takes them over at once, others wait."""
         shut(self._consumer.close)
-        shut(self._producer.close)

@@ -8,7 +8,7 @@ from typing import Any
 import confluent_kafka as ck
 
 from shared.errors import Fatal, Refused, Rewind, TimedOut
-from shared.kafka.client import Complaints, Deadline, client_config, first_contact, insist, open_client, shut, verdict
+from shared.kafka.client import Complaints, Deadline, client_config, first_contact, insist, open_client, verdict
 from shared.kafka.plain import Out
 from shared.topics import MAX_RECORD_BYTES
 
@@ -151,11 +151,8 @@ class Writer:
             raise
 
     def close(self) -> None:
-        """Flush and let go of the client. Raises as flush."""
-        try:
-            self.flush()
-        finally:
-            shut(self._producer.close)
+        """Flush what is queued. Raises as flush."""
+        self.flush()
 
 
 def commit(producer: ck.Producer, deadline: Deadline) -> None:
