@@ -182,9 +182,10 @@ def f1(axes: Axes, rows: Sequence[Metrics], events: Sequence[Event]) -> str:
             textcoords="offset points", rotation=90, ha="right", va="top", color=ROLLBACK, fontsize="small",
         )  # fmt: skip
     axes.set_ylabel("F1")
-    if not back:
-        return "F1 over the batches; nothing was rolled back"
-    return f"F1 over the batches, and {len(back)} rollback{'s' * (len(back) != 1)}"
+    lift = column(rows, "f1_lift")[1]
+    better = sum(v > 0 for v in lift)
+    rollbacks = f"{len(back)} rollback{'s' * (len(back) != 1)}" if back else "no rollback"
+    return f"Served F1 beats the frozen network in {better} of {len(lift)} batches; {rollbacks}"
 
 
 def registry(axes: Axes, events: Sequence[Event]) -> str:
@@ -210,7 +211,10 @@ def registry(axes: Axes, events: Sequence[Event]) -> str:
         best = max(post, key=lambda p: (p[1], p[0]))
         axes.scatter([best[0]], [best[1]], s=330, marker="*", color=DRIFT, edgecolors="black", linewidths=0.8, zorder=5)
         text = f"v{best[0]}, F1 {best[1]:.3f}"
-        axes.annotate(text, best, xytext=(0, 13), textcoords="offset points", ha="center", weight="bold")
+        axes.annotate(
+            text, best, xytext=(0, 13), textcoords="offset points", ha="center", weight="bold", zorder=6,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1},
+        )  # fmt: skip
         title = f"Of {len(pre) + len(post)} entries the best after a heal is v{best[0]} (F1 {best[1]:.3f})"
     axes.set_xlim(0, max([k for k, _ in post], default=1) + 3)
     axes.set_ylim(-0.015, max([v for _, v in [*pre, *post]], default=1) * 1.15)
@@ -237,7 +241,7 @@ def stages(axes: Axes, scores: Mapping[str, Scores]) -> str:
         axes.bar(x, y, width=width * 0.94, color=colours[i % len(colours)], label=stage, zorder=2)
         for left, value in zip(x, y, strict=True):
             axes.annotate(
-                f"{value:.2f}".lstrip("0"), (left, value), xytext=(0, 2), textcoords="offset points", ha="center",
+                f"{value:.3f}".removeprefix("0"), (left, value), xytext=(0, 2), textcoords="offset points", ha="center",
                 fontsize="small",
             )  # fmt: skip
     axes.set_xticks(range(len(kinds)), ["accuracy", "precision", "recall", "F1"])
@@ -245,7 +249,8 @@ def stages(axes: Axes, scores: Mapping[str, Scores]) -> str:
     axes.grid(visible=False, axis="x")
     axes.set_ylim(0, 1.08)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.09), ncols=len(scores), frameon=False)
+    if scores:
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.09), ncols=len(scores), frameon=False)
     if {"drift", "healed"} <= scores.keys():
         before, after = scores["drift"], scores["healed"]
         return (

@@ -18,6 +18,7 @@ from selfheal.experiment.ceiling import ceiling
 from selfheal.experiment.explain import Explained, explain
 from selfheal.experiment.more import COUNT, in_processes
 from selfheal.experiment.published import (
+    BATCHES,
     DRIFT_STRENGTH,
     ROLLBACK_F1_DROP,
     STRESS_DRIFT_STRENGTH,
@@ -35,12 +36,13 @@ def run_reference(
     kafka: Mapping[str, Any], console: Console, *, seed: int = 42, seeds: int = 1, stress: bool = False,
     drift_strength: float | None = None, heal_steps: int = 5, heal_lr: float = 0.003, fidi_threshold: float = 1.0,
     rollback_f1_drop: float | None = None, conflict_min: int = 5, out: Path | None = None, keep: bool = False,
+    batches: int = BATCHES,
 ) -> Path:  # fmt: skip
     """Run the published experiment for seeds seed, seed + 1, .. and return the run folder.
 
     kafka: librdkafka settings of a running broker. drift_strength None: 2.2, or 3.5 under stress;
     rollback_f1_drop None: 0.08, or 0.03 under stress. out None: runs/reference-<time>. keep: leave the topics of
-    the runs on the broker. Raises OperatorError.
+    the runs on the broker. batches: fewer than 25 are for tests, and compared with nothing. Raises OperatorError.
     """
     began = time.monotonic()
     stamp = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
@@ -48,7 +50,7 @@ def run_reference(
         drift_strength=_first(drift_strength, STRESS_DRIFT_STRENGTH if stress else DRIFT_STRENGTH),
         heal_steps=heal_steps, heal_lr=heal_lr, fidi_threshold=fidi_threshold,
         rollback_f1_drop=_first(rollback_f1_drop, STRESS_ROLLBACK_F1_DROP if stress else ROLLBACK_F1_DROP),
-        conflict_min=conflict_min,
+        conflict_min=conflict_min, batches=batches,
     )  # fmt: skip
     folder = out or Path("runs") / f"reference-{stamp}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -106,7 +108,7 @@ def _together(
     summary, best = of_seeds(summaries), ceiling(parameters.drift_strength)
     explained: list[Explained] = []
     simulated = 0
-    if parameters.drift_strength == DRIFT_STRENGTH:
+    if parameters.as_published:
         bar = progress.add_task("further seeds, simulated", total=COUNT)
         more = in_processes(parameters, on_seed=lambda: progress.advance(bar))
         write_whole(folder / "further-seeds.csv", seeds_csv(more))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from selfheal.experiment.ceiling import Ceiling
 from selfheal.experiment.explain import Explained
 from selfheal.experiment.markdown import middle, number, paragraph, table
-from selfheal.experiment.published import BATCH_ROWS, COUNTS, DRIFT_STRENGTH, FIGURES, STRESS_RESTORED
+from selfheal.experiment.published import BATCH_ROWS, COUNTS, FIGURES, STRESS_RESTORED
 from selfheal.experiment.report_honest import figures, honest, idle
 from selfheal.experiment.rollbacks import Rollback
 from selfheal.experiment.summary import Numbers, Parameters, at
@@ -70,7 +70,7 @@ def _opening(summary: Numbers, parameters: Parameters, many: bool) -> list[str]:
 
 
 def _stages(summary: Numbers, parameters: Parameters, many: bool) -> list[str]:
-    compare = parameters.drift_strength == DRIFT_STRENGTH
+    compare = parameters.as_published
     published = {figure.path[1:]: figure.value for figure in FIGURES if figure.path[0] == "stages"}
     head = ["stage", "accuracy", "precision", "recall", "F1", *([] if many else ["TP/TN/FP/FN"])]
     rows = []
@@ -93,7 +93,7 @@ def _stages(summary: Numbers, parameters: Parameters, many: bool) -> list[str]:
 
 
 def _batches(summary: Numbers, parameters: Parameters) -> list[str]:
-    compare = parameters.drift_strength == DRIFT_STRENGTH
+    compare = parameters.as_published
     published = {figure.path[1:]: figure.value for figure in FIGURES if figure.path[0] == "as_published"}
     rows = []
     for name, path, digits in BATCH_TEXT:

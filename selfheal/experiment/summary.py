@@ -11,6 +11,7 @@ import numpy as np
 from monitor.export import Run
 from selfheal.experiment.ceiling import Ceiling
 from selfheal.experiment.evaluate import Outcome
+from selfheal.experiment.published import BATCHES, DRIFT_STRENGTH
 
 STAGES = ("clean", "drift", "healed", "healed_as_published")
 ASIDE = ("oracle", "all_negative", "healed_on_clean")
@@ -19,15 +20,20 @@ Numbers = dict[str, Any]  # of float, int, None or Numbers
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operator sets. batches: streamed, of 100 rows. epochs, train_rows: None: as published."""
+    """What an operator sets. batches: streamed, of 100 rows each."""
 
-    drift_strength: float = 2.2
+    drift_strength: float = DRIFT_STRENGTH
     heal_steps: int = 5
     heal_lr: float = 0.003
     fidi_threshold: float = 1.0
     rollback_f1_drop: float = 0.08
     conflict_min: int = 5
-    batches: int = 25
+    batches: int = BATCHES
+
+    @property
+    def as_published(self) -> bool:
+        """Whether the published numbers are for this drift and this many batches."""
+        return self.drift_strength == DRIFT_STRENGTH and self.batches == BATCHES
 
     def thresholds(self) -> dict[str, float]:
         """As threshold_config.json, for the monitor."""
