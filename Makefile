@@ -1,0 +1,37 @@
+# Everything here needs Python 3.11 or newer and nothing else: no Docker, no Java, no uv.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: help install demo test check bench lock clean
+
+help:  ## this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+install: $(STAMP)  ## .venv with everything in it; quick when nothing changed
+
+$(STAMP): pyproject.toml constraints.txt tools/install
+	@tools/install
+
+demo: $(STAMP)  ## a model drifts, heals and is judged, on a real Kafka, in about a minute
+	@$(BIN)/selfheal demo
+
+check: $(STAMP)  ## format, lint, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check  ## check, then every test, on an embedded broker
+	env -u KAFKA_BOOTSTRAP_SERVERS SELFHEAL_TEST_BROKER=embedded $(BIN)/pytest
+
+bench: $(STAMP)  ## speed beside a ceiling and beside Quix Streams (which it installs elsewhere)
+	$(BIN)/python -m bench
+
+lock: $(STAMP)  ## constraints.txt anew, from pyproject.toml and what the registry holds today
+	@tools/lock
+
+clean:  ## remove what was built here; Kafka's jars stay in the user's cache
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
