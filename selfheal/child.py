@@ -59,13 +59,15 @@ class Child:
         if self._process is None:
             self.log.unlink(missing_ok=True)
         self._close_stdin()
-        # -P: a folder named `shared` or `monitor` where the operator happens to stand is not ours.
-        command = [sys.executable, "-P", "-m", "selfheal", *self.args]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                command, env=self._env, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+                self._command(), env=self._env, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
             )
         self._started, self.exit_code, self.restart_at = time.monotonic(), None, None
+
+    def _command(self) -> list[str]:
+        # -P: a folder named `shared` or `monitor` where the operator happens to stand is not ours.
+        return [sys.executable, "-P", "-m", "selfheal", *self.args]
 
     def poll(self) -> int | None:
         """The exit code if it ended since the last call, else None."""

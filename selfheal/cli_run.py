@@ -70,14 +70,16 @@ def up(
     scenario: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", show_default="50 clean batches, then S12's drift",
+            metavar="NAME", show_default="30 clean batches, then S12's drift",
             help="Of the producer: a named drift (selfheal produce --list-scenarios).",
         ),
     ] = None,
     drift: Annotated[
         list[str] | None, typer.Option(metavar="STEP", help="Of the producer: a drift step, as in `selfheal produce`.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the producer.")] = 42,
+    seed: Annotated[
+        int | None, typer.Option(min=0, show_default="998 for that, else 42", help="Of the producer.")
+    ] = None,
     partitions: Partitions = 6,
     data_dir: DataDir = DATA_DIR,
 ) -> None:  # fmt: skip
@@ -88,18 +90,19 @@ def up(
     from rich.console import Console
 
     from selfheal.process import end_on_sigterm
-    from selfheal.up import DRIFT
+    from selfheal.up import STREAM
     from selfheal.up import up as run
     from shared.topics import check_prefix
 
     end_on_sigterm()
     named = ["--scenario", scenario] if scenario is not None else []
     steps = [word for step in drift or () for word in ("--drift", step)]
+    seeds = [] if seed is None else ["--seed", str(seed)]
     run(
         Console(highlight=False), data_dir=data_dir, prefix=check_prefix(prefix), scorers=scorers,
         without=without or (), bundle=bundle, thresholds=thresholds, policy=policy, partitions=partitions,
         producer=[
-            "--rate", str(rate), "--label-delay", label_delay, "--seed", str(seed), *((named + steps) or DRIFT),
+            "--rate", str(rate), "--label-delay", label_delay, *(named + steps or STREAM), *seeds,
         ],
     )  # fmt: skip
 
