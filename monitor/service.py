@@ -73,12 +73,14 @@ class _Loop:
     def until(self, stop: Callable[[], bool]) -> None:
         """Turn after turn; one that was aborted is taken again from the state and the offsets as committed."""
         rewinds = 0
-        while not stop():
+        while True:
             try:
                 if self._state is None:
                     self._state = self._read_state()
                     if not self._committed:
                         self._start(self._state)
+                elif stop():
+                    return self._finish(self._state)
                 else:
                     self._turn(self._state)
                 rewinds = 0
@@ -89,29 +91,20 @@ class _Loop:
                     raise Fatal(f"{rewinds} transactions in a row were aborted, the last one: {exc}") from exc
                 self._state = None
             self._heart.beat()
-        if self._state is not None:
-            stopped = says.event("service-stopped", wall_clock(), "monitor stopped", pid=os.getpid())
-            self._commit(self._state, [stopped], [])
 
     def _read_state(self) -> State:
-        """The state of the newest transaction. commit returns before a reader can see what was committed, so the
-        topic is read until it shows the turn that this process knows of."""
-        deadline = Deadline(self._settings.commit_budget_s)
-        while True:
-            parts: dict[str, bytes] = {}
-            for record in read_all(self._kafka, self._topics["state"], max(1.0, deadline.left_s())):
-                key = (record.key or b"").decode()
-                if record.value is None:
-                    parts.pop(key, None)
-                else:
-                    parts[key] = record.value
-            state = load(parts)
-            if state is not None and state.core.turn >= self._committed:
-                return state
-            if state is None and not self._committed:
-                return State(Core(bundle=""))
-            if deadline.passed():
-                raise Fatal(f"{self._topics['state']} does not show turn {self._committed}, which was committed")
+        """The state as committed; one without a bundle where there is none. Fatal: a commit of ours is missing."""
+        parts: dict[str, bytes] = {}
+        for record in read_all(self._kafka, self._topics["state"], self._settings.commit_budget_s):
+            key = (record.key or b"").decode()
+            if record.value is None:
+                parts.pop(key, None)
+            else:
+                parts[key] = record.value
+        state = load(parts) or State(Core(bundle=""))
+        if state.core.turn < self._committed:
+            raise Fatal(f"{self._topics['state']} ends at turn {state.core.turn}, {self._committed} was committed")
+        return state
 
     def _start(self, old: State) -> None:
         """Say what is in force, and begin afresh where there is no state for this bundle."""
@@ -136,6 +129,9 @@ class _Loop:
         )  # fmt: skip
         self._commit(state, [*decisions, Decision("control", "thresholds", control), started], [])
         self._state = state
+
+    def _finish(self, state: State) -> None:
+        self._commit(state, [says.event("service-stopped", wall_clock(), "monitor stopped", pid=os.getpid())], [])
 
     def _turn(self, state: State) -> None:
         taken = self._session.take(self._settings.turn_max, self._settings.poll_s)

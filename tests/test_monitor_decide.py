@@ -283,10 +283,10 @@ def test_a_thinned_monitor_reads_by_the_key_and_says_so() -> None:
         whole = prediction(f"b{k}", k=k)
         run(whole if read else whole._replace(value=b"never decoded"))
         run(labels(f"b{k}") if read else labels(f"b{k}")._replace(value=b"never decoded"))
-    read = [k for k in range(100) if is_read(b"b%d" % k, 0, 0.25)]
-    assert run.state.core.batches == len(read) > 0
-    assert {run.row(f"b{k}").thinning for k in read} == {0.25}
-    assert all(run.row(f"b{k}").settled for k in read)
+    picked = [k for k in range(100) if is_read(b"b%d" % k, 0, 0.25)]
+    assert run.state.core.batches == len(picked) > 0
+    assert {run.row(f"b{k}").thinning for k in picked} == {0.25}
+    assert all(run.row(f"b{k}").settled for k in picked)
 
 
 def test_thinning_spares_lockstep_and_batches_read_before() -> None:
