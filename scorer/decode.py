@@ -22,6 +22,7 @@ from shared.topics import MAX_RECORD_BYTES
 
 MAX_ID_CHARS = 200  # of shared.records.Id
 _OBJECT = ord("{")
+_REQUIRED = 4  # fields that a batch must have
 
 
 class Batch(NamedTuple):
@@ -53,10 +54,13 @@ class Decoder:
             return None
         try:
             doc: Any = self._parser.parse(value)
-            names = [*doc]
-            if len(set(names)) != len(names):
-                return None  # of a name that occurs twice simdjson takes the first, all others the last
-            batch_id, created_at, amounts = doc["batch_id"], doc["created_at"], doc.get("amounts")
+            amounts = None
+            if len(doc) != _REQUIRED:  # with just these many, all found below, no name occurs twice
+                names = [*doc]
+                if len(set(names)) != len(names):
+                    return None  # simdjson would take the first of two, all others take the last
+                amounts = doc["amounts"] if "amounts" in names else None
+            batch_id, created_at = doc["batch_id"], doc["created_at"]
             ids, rows = doc["transaction_ids"].as_list(), doc["features"]
             n = len(ids)
             if type(batch_id) is not str or type(created_at) is not str or not 1 <= len(batch_id) <= MAX_ID_CHARS:
