@@ -15,6 +15,11 @@ def number(value: Any, digits: int = 3) -> str:
     return f"{value:.{digits}f}"
 
 
+def short(value: float) -> str:
+    """Three digits, fewer where they are zeros."""
+    return f"{value:.3f}".rstrip("0").rstrip(".")
+
+
 def middle(value: Any) -> float:
     """The number, or the median."""
     return float(value["median"] if isinstance(value, dict) else value)
@@ -25,7 +30,7 @@ def paragraph(text: str) -> list[str]:
     return [" ".join(text.split()), ""]
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """The first column to the left, the others to the right."""
-    lines = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 0) -> list[str]:
+    """The first column to the left, and the last `words`; the others to the right."""
+    lines = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1 - words)}{'---|' * words}"]
     return [*lines, *(f"| {' | '.join(row)} |" for row in rows), ""]

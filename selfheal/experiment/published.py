@@ -11,13 +11,11 @@ ROLLBACK_F1_DROP, STRESS_ROLLBACK_F1_DROP = 0.08, 0.03
 
 
 class Figure(NamedTuple):
-    """One published number. path: where summary.json holds ours. unit: "share" 0..1, "points" (accuracy, signed),
-    or "count"."""
+    """One published number: a share, a difference of shares, or a count. path: where summary.json holds ours."""
 
     name: str
     path: tuple[str, ...]
     value: float
-    unit: str = "share"
 
 
 FIGURES = (
@@ -33,13 +31,13 @@ FIGURES = (
     Figure("healed precision", ("stages", "healed_as_published", "precision"), 0.224),
     Figure("healed recall", ("stages", "healed_as_published", "recall"), 0.340),
     Figure("healed F1", ("stages", "healed_as_published", "f1"), 0.270),
-    Figure("recovery", ("as_published", "recovery"), 0.278, "points"),
-    Figure("mean lift", ("as_published", "lift", "mean"), 0.223, "points"),
-    Figure("smallest lift", ("as_published", "lift", "min"), 0.05, "points"),
-    Figure("largest lift", ("as_published", "lift", "max"), 0.36, "points"),
-    Figure("batches with a positive lift", ("as_published", "lift", "positive_batches"), 25, "count"),
-    Figure("snapshots", ("as_published", "snapshots"), 51, "count"),
-    Figure("rollbacks", ("as_published", "rollbacks"), 0, "count"),
+    Figure("recovery", ("as_published", "recovery"), 0.278),
+    Figure("mean lift", ("as_published", "lift", "mean"), 0.223),
+    Figure("smallest lift", ("as_published", "lift", "min"), 0.05),
+    Figure("largest lift", ("as_published", "lift", "max"), 0.36),
+    Figure("batches with a positive lift", ("as_published", "lift", "positive_batches"), 25),
+    Figure("snapshots", ("as_published", "snapshots"), 51),
+    Figure("rollbacks", ("as_published", "rollbacks"), 0),
 )
 
 # TP, TN, FP, FN on the 1,000 drifted rows; the clean stage's were not published.

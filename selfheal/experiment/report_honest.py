@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from producer.generator import REFERENCE
 from selfheal.experiment.ceiling import Ceiling
 from selfheal.experiment.explain import SIMULATED, Explained, idle_rollbacks
-from selfheal.experiment.markdown import middle, number, paragraph, table
+from selfheal.experiment.markdown import middle, number, paragraph, short, table
 from selfheal.experiment.summary import Numbers, Parameters
 
 COST_TEXT = {
@@ -60,7 +60,8 @@ def figures(explained: Sequence[Explained], simulated: int) -> list[str]:
     rows = []
     for e in explained:
         verdict = "inside" if e.inside else e.text if e.checked else f"**{e.text}**"
-        rows.append([e.figure, f"{e.published:.3f}", f"{e.median:.3f} [{e.p05:.3f}, {e.p95:.3f}]", verdict])
+        ours = f"{short(e.median)} [{short(e.p05)}, {short(e.p95)}]"
+        rows.append([e.figure, short(e.published), ours, verdict])
     return [
         "## Every published figure against our 90% interval (variant: as published)",
         "",
@@ -68,7 +69,7 @@ def figures(explained: Sequence[Explained], simulated: int) -> list[str]:
             more of our seeds, one in ten would lie outside by chance. What does is checked against {simulated} further
             seeds, simulated in-process by the services' own functions (a test holds the simulation equal to a run over
             Kafka, byte for byte), then against the reason given."""),
-        *table(["figure", "published", "ours", "verdict"], rows),
+        *table(["figure", "published", "ours", "verdict"], rows, words=1),
     ]  # fmt: skip
 
 
