@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from selfheal.bundle_process import training
+from selfheal.cli_options import DATA_DIR
 from selfheal.local import LocalPipeline
 from selfheal.where import Cluster, kafka_or_embedded
 from shared.errors import OperatorError
@@ -72,8 +73,9 @@ def _bundle(given: Path | None, data_dir: Path, say: Say) -> Iterator[Callable[[
 
 
 def _what_next(say: Say, cluster: Cluster, data_dir: Path, prefix: str, without: Collection[str]) -> None:
-    more = (["--prefix", prefix] if prefix else []) + (["--data-dir", str(data_dir)] if cluster.embedded else [])
-    more = [] if more == ["--data-dir", ".selfheal"] else more
+    more = ["--prefix", prefix] if prefix else []
+    if cluster.embedded and data_dir != DATA_DIR:
+        more += ["--data-dir", str(data_dir)]
     options = " " + shlex.join(more) if more else ""
     say("ready", "Ctrl-C stops everything. In another terminal:")
     say("", f"selfheal status{options}")
