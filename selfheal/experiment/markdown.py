@@ -15,11 +15,6 @@ def number(value: Any, digits: int = 3) -> str:
     return f"{value:.{digits}f}"
 
 
-def short(value: float) -> str:
-    """Three digits, fewer where they are zeros."""
-    return f"{value:.3f}".rstrip("0").rstrip(".")
-
-
 def middle(value: Any) -> float:
     """The number, or the median."""
     return float(value["median"] if isinstance(value, dict) else value)

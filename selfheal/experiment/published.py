@@ -11,11 +11,13 @@ ROLLBACK_F1_DROP, STRESS_ROLLBACK_F1_DROP = 0.08, 0.03
 
 
 class Figure(NamedTuple):
-    """One published number: a share, a difference of shares, or a count. path: where summary.json holds ours."""
+    """One published number: a share, a difference of shares, or a count (digits 0). path: where summary.json holds
+    ours."""
 
     name: str
     path: tuple[str, ...]
     value: float
+    digits: int = 3
 
 
 FIGURES = (
@@ -35,9 +37,9 @@ FIGURES = (
     Figure("mean lift", ("as_published", "lift", "mean"), 0.223),
     Figure("smallest lift", ("as_published", "lift", "min"), 0.05),
     Figure("largest lift", ("as_published", "lift", "max"), 0.36),
-    Figure("batches with a positive lift", ("as_published", "lift", "positive_batches"), 25),
-    Figure("snapshots", ("as_published", "snapshots"), 51),
-    Figure("rollbacks", ("as_published", "rollbacks"), 0),
+    Figure("batches with a positive lift", ("as_published", "lift", "positive_batches"), 25, 0),
+    Figure("snapshots", ("as_published", "snapshots"), 51, 0),
+    Figure("rollbacks", ("as_published", "rollbacks"), 0, 0),
 )
 
 # TP, TN, FP, FN on the 1,000 drifted rows; the clean stage's were not published.

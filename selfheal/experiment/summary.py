@@ -83,6 +83,11 @@ def of_seed(
         "aside": {name: msgspec.to_builtins(outcomes[name]) for name in ASIDE},
         "cost": cost,
         "regret": {name: value - cost["oracle"] for name, value in cost.items() if name != "oracle"},
+        "cost_change": {
+            "healed": cost["healed"] - cost["drift"],
+            "healed_as_published": cost["healed_as_published"] - cost["drift"],
+            "over_nobody": cost["healed"] - cost["all_negative"],
+        },
         "ceiling": msgspec.to_builtins(best),
     }
 
