@@ -30,7 +30,7 @@ _BYTES = {
     "adapters": ("application/octet-stream", "safetensors; headers version, parent, bundle, request, stage, sha256"),
     "dead-letters": (
         "application/octet-stream",
-        "the bytes that could not be used; headers reason, field, source.topic, source.partition, source.offset, service",
+        "the bytes that could not be used; headers reason, field, source.*, service",
     ),
     "state": ("application/json", "the monitor's own, of no use to others"),
 }
