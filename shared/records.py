@@ -29,7 +29,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all: frozen, keyword only, unknown fields ignored."""
 
 
-class Source(Record):
+class Source(Record, frozen=True, kw_only=True):
     """Where a batch stood when it was read: topic, partition, offset."""
 
     topic: str
@@ -37,7 +37,7 @@ class Source(Record):
     offset: Count
 
 
-class OffsetRange(Record):
+class OffsetRange(Record, frozen=True, kw_only=True):
     """Records [start, end) of one partition; offsets have holes, so end - start is no count."""
 
     topic: str
@@ -46,7 +46,7 @@ class OffsetRange(Record):
     end: Count
 
 
-class Transactions(Record):
+class Transactions(Record, frozen=True, kw_only=True):
     """A batch of 1..1,000 transactions. features: one row of finite numbers each, in the bundle's order and
     units. amounts: money, same order. created_at: RFC 3339, the stream's own time."""
 
@@ -57,7 +57,7 @@ class Transactions(Record):
     amounts: list[float] | None = None
 
 
-class Labels(Record):
+class Labels(Record, frozen=True, kw_only=True):
     """What the transactions turned out to be: 1 fraud, 0 not. May be late, partial, in any order."""
 
     batch_id: Id
@@ -66,7 +66,7 @@ class Labels(Record):
     kind: Literal["delayed", "audit"] = "delayed"
 
 
-class Prediction(Record):
+class Prediction(Record, frozen=True, kw_only=True):
     """What the scorer says of one batch; arrays follow transaction_ids. probability: active adapter; shadow:
     the frozen network; candidate: the adapter on trial, where there is one. rule and flag are 0/1.
     feature_sums, feature_squares: per feature over the batch's rows, enough for means and deviations."""
@@ -88,7 +88,7 @@ class Prediction(Record):
     candidate_version: str | None = None
 
 
-class Conflicts(Record):
+class Conflicts(Record, frozen=True, kw_only=True):
     """Only the transactions where the rule says fraud and the model says p < 0.30, with their rows."""
 
     batch_id: str
@@ -100,7 +100,7 @@ class Conflicts(Record):
     created_at: str
 
 
-class HealRequest(Record):
+class HealRequest(Record, frozen=True, kw_only=True):
     """Small and repeatable: the rows are named as offsets, never carried. parameters: numbers the policy
     reads (heal_steps, heal_lr). at: the stream's time of the batch that asked."""
 
@@ -116,7 +116,7 @@ class HealRequest(Record):
     parameters: dict[str, float] = {}
 
 
-class Control(Record):
+class Control(Record, frozen=True, kw_only=True):
     """One setting in force, keyed by its name. active, candidate, pin: a version (None: no such). thresholds:
     the facts of the file the monitor was given."""
 
@@ -148,7 +148,7 @@ EventKind = Literal[
 ]
 
 
-class Event(Record):
+class Event(Record, frozen=True, kw_only=True):
     """Something not routine: one line a person can read, and its facts (flattened on the wire)."""
 
     at: str
@@ -158,7 +158,7 @@ class Event(Record):
     facts: dict[str, Any] = {}
 
 
-class Metrics(Record):
+class Metrics(Record, frozen=True, kw_only=True):
     """A row per batch: the columns of metrics.csv, in this order (shared by the topic, the CSV, the report).
 
     batch_idx: 1, 2, .. in the monitor's order. timestamp: the batch's created_at. z_score: FIDI of the watched
@@ -222,7 +222,8 @@ def decode(kind: type[T], value: bytes | None) -> T:
     if value is None:
         raise Refused("no value (a tombstone)")
     try:
-        return _decoder(kind).decode(value)
+        record: T = _decoder(kind).decode(value)
+        return record
     except msgspec.ValidationError as exc:
         reason, _, path = str(exc).partition(" - at `$")
         path = path.rstrip("`")

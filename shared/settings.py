@@ -1,6 +1,6 @@
 """Settings of all services: read once at start from the environment, every fault reported together.
 
-A flag on the command line wins over the environment. `docs/settings.md` is generated from these classes.
+A flag on the command line wins over the environment. The table at the end of README.md is generated from these classes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import PydanticBaseSettingsSource as Source
 
 from shared.errors import OperatorError
 
@@ -72,7 +73,7 @@ class ServiceSettings(BaseSettings):
         "INFO", validation_alias="SELFHEAL_LOG_LEVEL", description="least severe line that is logged"
     )
     commit_budget_s: float = Field(
-        30.0, gt=0, le=300, validation_alias="SELFHEAL_COMMIT_BUDGET_S",
+        30.0, gt=0, le=120, validation_alias="SELFHEAL_COMMIT_BUDGET_S",
         description="longest a transaction may take to commit before the process gives up and restarts",
     )  # fmt: skip
     session_timeout_ms: int = Field(
@@ -85,7 +86,11 @@ class ServiceSettings(BaseSettings):
     )  # fmt: skip
 
     @classmethod
-    def settings_customise_sources(cls, settings_cls: Any, init_settings: Any, env_settings: Any, **_: Any) -> Any:
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: Source, env_settings: Source,
+        dotenv_settings: Source, file_secret_settings: Source,
+    ) -> tuple[Source, ...]:  # fmt: skip
+        """Flags, then the environment; no .env file that somebody forgot."""
         return init_settings, env_settings
 
 
@@ -109,7 +114,7 @@ class HealerSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="HEALER_", frozen=True, extra="ignore", populate_by_name=True)
 
     slot: str = Field("0", min_length=1, max_length=100, description="this replica's stable name")
-    fetch_budget_s: float = Field(20.0, gt=0, le=300, description="longest it reads the rows of one request")
+    fetch_budget_s: float = Field(20.0, gt=0, le=120, description="longest it reads the rows of one request")
     rows_max: int = Field(20_000, ge=100, le=1_000_000, description="most rows one heal reads; more is refused")
 
 
