@@ -150,7 +150,7 @@ def health(
 
 @app.command(rich_help_panel=LOOKING)
 def settings() -> None:
-    """Every setting with its default, as the table in docs/settings.md."""
+    """Every setting with its default, as the table in README.md."""
     from selfheal.settings_table import markdown
 
     sys.stdout.write(markdown())
