@@ -92,9 +92,11 @@ def up(
     from selfheal.process import end_on_sigterm
     from selfheal.up import STREAM
     from selfheal.up import up as run
+    from shared.telemetry import set_up_logging
     from shared.topics import check_prefix
 
     end_on_sigterm()
+    set_up_logging("WARNING")
     named = ["--scenario", scenario] if scenario is not None else []
     steps = [word for step in drift or () for word in ("--drift", step)]
     seeds = [] if seed is None else ["--seed", str(seed)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -42,27 +43,32 @@ def demo(console: Console, *, data_dir: Path, plan: Plan = PLAN, rate: float = R
     began = time.monotonic()
     name = f"demo-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
     folder = Path("runs") / name
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(filename=folder / "logs" / "demo.log", level=logging.INFO)  # never across the picture
     story = Story(plan)
 
     def say(what: str) -> None:
         console.print(Text.assemble((f"{time.monotonic() - began:5.1f} s  ", "dim"), what), soft_wrap=True)
 
-    say("starting Apache Kafka, and training a model beside it")
-    with training(folder / "bundle") as trained, kafka_or_embedded(data_dir) as cluster:
-        say(f"Kafka is at {cluster.kafka['bootstrap.servers']}{', embedded' if cluster.embedded else ''}")
-        trained()
-        say("the model is trained; starting four processes: producer, scorer, healer, monitor")
-        pipeline = LocalPipeline(
-            cluster.kafka, name, folder / "bundle", producer=_producer(plan, rate), run_dir=folder,
-            partitions=PARTITIONS, notice=lambda text: story.events.append(_notice(text)),
-        )  # fmt: skip
-        with pipeline:
-            pipeline.wait_ready(READY_S)
-            say(f"they are up and share nothing but Kafka, topics {name}.*")
-            with _screen(console, story, began) as show:
-                _follow(cluster.kafka, name, story, pipeline, show)
-        export_run(cluster.kafka, name, folder)
+    try:
+        say("starting Apache Kafka, and training a model beside it")
+        with training(folder / "bundle") as trained, kafka_or_embedded(data_dir) as cluster:
+            say(f"Kafka is at {cluster.kafka['bootstrap.servers']}{', embedded' if cluster.embedded else ''}")
+            trained()
+            say("the model is trained; starting four processes: producer, scorer, healer, monitor")
+            pipeline = LocalPipeline(
+                cluster.kafka, name, folder / "bundle", producer=_producer(plan, rate), run_dir=folder,
+                partitions=PARTITIONS, notice=lambda text: story.events.append(_notice(text)),
+            )  # fmt: skip
+            with pipeline:
+                pipeline.wait_ready(READY_S)
+                say(f"they are up and share nothing but Kafka, topics {name}.*")
+                with _screen(console, story, began) as show:
+                    _follow(cluster.kafka, name, story, pipeline, show)
+            export_run(cluster.kafka, name, folder)
+    except KeyboardInterrupt:
+        say("stopped early; every process has ended")
+        raise
     _report(console, story, folder)
     say(f"done; every process has ended. All of it: {folder}/report.md, metrics.csv, events.json, logs/")
     return folder
