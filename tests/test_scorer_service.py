@@ -229,10 +229,13 @@ def test_killed_again_and_again(kafka, prefix, spawn, seen, wait_for):
             value = b"junk" if i % 20 == 7 else batch(f"b{i}", rows=20)
             producer.produce(f"{prefix}.transactions", value, b"key", partition=i % 2)
     done = 0
-    for _ in range(3):
+    for life in range(1, 4):
         process = spawn()
-        before = done
-        wait_for(lambda before=before: len(seen.look().answered) > before, "it goes on", 30.0)
+
+        def goes_on(life: int = life, done: int = done) -> bool:
+            return len(seen.look().events("service-started")) == life and len(seen.answered) > done
+
+        wait_for(goes_on, "it takes up where the last one was killed", 30.0)
         process.send_signal(signal.SIGKILL)
         process.wait()
         done = len(seen.answered)
