@@ -55,7 +55,9 @@ def reference(
 
     from selfheal.experiment import run_reference
     from selfheal.where import kafka_or_embedded
+    from shared.telemetry import set_up_logging
 
+    set_up_logging("WARNING")
     console = Console()
     with kafka_or_embedded(data_dir) as cluster:
         folder = run_reference(

@@ -65,7 +65,7 @@ def replay(
         bool,
         typer.Option("--lockstep", help="Anew: a batch when the last one is settled.", rich_help_panel=HOW),
     ] = False,
-    prefix: Annotated[
+    to_prefix: Annotated[
         str | None,
         typer.Option(
             metavar="P", show_default="replay-<time>", help="Of the fresh pipeline.", rich_help_panel=WHERE
@@ -124,7 +124,7 @@ def replay(
     )
     check_prefix(from_prefix)
     kafka, folder = find_kafka(data_dir), find_bundle(bundle, data_dir)
-    settings = load(ProducerSettings, prefix=check_prefix(prefix or f"replay-{now}"), bundle=folder)
+    settings = load(ProducerSettings, prefix=check_prefix(to_prefix or f"replay-{now}"), bundle=folder)
     console = Console(highlight=False)
     as_it_was = not (anew or drift or from_topic or to_topic or lockstep or run or batches)
     plan = replaying.Plan(span, folder, Path("runs") / settings.prefix, rate or None, services, scorers)
