@@ -17,7 +17,7 @@ from monitor.state import Core, Heal, State, load
 from monitor.thinning import Look, next_share
 from monitor.thresholds import read_thresholds
 from shared.bundle import Bundle
-from shared.errors import Fatal, Fenced, Refused, Rewind, TimedOut
+from shared.errors import Fatal, Fenced, Refused, Rewind
 from shared.kafka import Deadline, Out, Session, Taken, read_all
 from shared.records import FIRST_VERSION, Control, Source, encode
 from shared.settings import MonitorSettings
@@ -25,7 +25,6 @@ from shared.telemetry import Heartbeat, get_logger, wall_clock
 from shared.topics import Name, group_name, topic_name
 
 INPUTS: tuple[Name, ...] = ("predictions", "labels", "events")
-REWINDS_MAX = 10  # in a row; more is no passing trouble
 THIN_LOOK_S = 2.0
 
 
@@ -72,7 +71,6 @@ class _Loop:
 
     def until(self, stop: Callable[[], bool]) -> None:
         """Turn after turn; one that was aborted is taken again from the state and the offsets as committed."""
-        rewinds = 0
         while True:
             try:
                 if self._state is None:
@@ -83,12 +81,8 @@ class _Loop:
                     return self._finish(self._state)
                 else:
                     self._turn(self._state)
-                rewinds = 0
-            except (Rewind, TimedOut) as exc:
-                rewinds += 1
-                self._log.warning("rewind", reason=str(exc), in_a_row=rewinds)
-                if rewinds >= REWINDS_MAX:
-                    raise Fatal(f"{rewinds} transactions in a row were aborted, the last one: {exc}") from exc
+            except Rewind as exc:  # too many in a row are Fatal, the Session sees to that
+                self._log.warning("rewind", reason=str(exc))
                 self._state = None
             self._heart.beat()
 
@@ -137,18 +131,18 @@ class _Loop:
         taken = self._session.take(self._settings.turn_max, self._settings.poll_s)
         at = wall_clock()
         decisions: list[Decision] = []
-        letters: list[Out] = []
+        refused: list[tuple[Taken, Refused]] = []
         for record in taken:
             source = Source(topic=record.topic, partition=record.partition, offset=record.offset)
             name = self._names[record.topic]
             try:
                 decisions += fold(state, self._setup, Input(name, source, record.key, record.value, record.headers), at)
             except Refused as exc:
-                letters.append(self._dead_letter(record, exc))
+                refused.append((record, exc))
         decisions += self._overdue(state, at)
         decisions += self._thinned(state, at)
         if taken or decisions:
-            self._commit(state, decisions, letters)
+            self._commit(state, decisions, refused)
 
     def _overdue(self, state: State, at: str) -> list[Decision]:
         """The time-out counts while this process runs: an outcome that came while it was down is read first."""
@@ -171,28 +165,17 @@ class _Loop:
         state.core.share, self._look = next_share(before, lag, self._look, self._settings.thin_lag)
         return says.thinning(at, before, state.core.share, lag, self._setup.thin_seed)
 
-    def _commit(self, state: State, decisions: list[Decision], letters: list[Out]) -> None:
+    def _commit(self, state: State, decisions: list[Decision], refused: list[tuple[Taken, Refused]]) -> None:
         state.core.turn += 1
         outputs = [Out(self._topics[d.topic], d.key, encode(d.record)) for d in _final(decisions)]
         outputs += [Out(self._topics["state"], key, value) for key, value in state.changes().items()]
-        self._session.commit([*outputs, *letters])
+        outputs += [says.dead_letter(self._topics["dead-letters"], *pair) for pair in refused]
+        self._session.commit(outputs)
         self._committed = state.core.turn
         for kind, message in says.told(decisions):
             self._log.info(kind, message=message)
-        if letters:
-            self._log.warning("refused", records=len(letters), first=str(letters[0].headers["reason"]))
-
-    def _dead_letter(self, record: Taken, why: Refused) -> Out:
-        headers = {
-            "reason": why.reason,
-            **({"field": why.field} if why.field else {}),
-            "source.topic": record.topic,
-            "source.partition": str(record.partition),
-            "source.offset": str(record.offset),
-            "service": says.SERVICE,
-        }
-        key = f"{record.topic}/{record.partition}/{record.offset}"
-        return Out(self._topics["dead-letters"], key, record.value, headers)
+        if refused:
+            self._log.warning("refused", records=len(refused), first=str(refused[0][1]))
 
 
 def _final(decisions: list[Decision]) -> list[Decision]:

@@ -18,6 +18,7 @@ from monitor_kit import LOCKSTEP, finished, fresh, labels, prediction
 from monitor import service
 from monitor.decide import Input, fold
 from monitor.setup import Setup
+from monitor.thinning import is_read
 from monitor.thresholds import Thresholds
 from shared.bundle import Bundle
 from shared.errors import Fenced, Rewind
@@ -87,9 +88,8 @@ def thread(kafka: Mapping[str, str], bundle: Bundle, **given: Any) -> Iterator[l
 
 def publish(kafka: Mapping[str, str], prefix: str, records: Sequence[Input]) -> None:
     """In the order given: all of one topic go to one partition."""
-    Writer(kafka, "test").publish(
-        Out(topic_name(r.name, prefix), r.key, r.value, r.headers, partition=0) for r in records
-    )
+    with closing(Writer(kafka, "test")) as writer:
+        writer.publish(Out(topic_name(r.name, prefix), r.key, r.value, r.headers, partition=0) for r in records)
 
 
 def batches(bundle: Bundle, n: int, conflicts: int = 0) -> tuple[list[Input], list[Input]]:
@@ -320,6 +320,26 @@ def test_a_heal_that_nobody_does_is_given_up(
     assert raised == []
     assert seen.rows()["b0"].action == "heal-failed"
     assert seen.events("heal-failed")[0]["reason"] == "no outcome within 0.3 s"
+
+
+def test_far_behind_it_reads_a_stated_share_and_says_so_until_it_has_caught_up(
+    kafka: dict[str, str], prefix: str, bundle: Bundle, seen: Seen, wait_for: WaitFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "THIN_LOOK_S", 0.0)
+    predictions, _ = batches(bundle, 400)
+    publish(kafka, prefix, predictions)
+    with thread(kafka, bundle, **settings(prefix, policy="observe", turn_max=20, thin_lag=100)) as raised:
+        wait_for(
+            lambda: raised or [e["share"] for e in seen.events("thinning-changed")][-1:] == [1.0],
+            "it thins and reads all again", PATIENCE_S,
+        )  # fmt: skip
+    assert raised == []
+    first = seen.events("thinning-changed")[0]
+    assert (first["share"], first["previous"], first["seed"]) == (0.5, 1.0, 0)
+    assert first["lag"] > 100
+    thinned = {name: r.thinning for name, r in seen.rows().items() if r.thinning < 1}
+    assert 0 < len(thinned) < len(seen.rows()) < 400
+    assert all(is_read(name.encode(), 0, share) for name, share in thinned.items())
 
 
 def test_fenced_is_raised_to_the_caller(
