@@ -8,6 +8,8 @@ import pytest
 from monitor.export import Run, metrics_csv
 from selfheal.experiment.ceiling import ceiling
 from selfheal.experiment.evaluate import evaluate
+from selfheal.experiment.more import in_processes
+from selfheal.experiment.more import simulated as further
 from selfheal.experiment.report import report
 from selfheal.experiment.rollbacks import rollbacks
 from selfheal.experiment.simulate import simulate, stream
@@ -108,3 +110,12 @@ def test_report_shows_published_rows_ceilings_and_rollbacks(bundle: Bundle) -> N
     assert "restores v21 of batch 10, F1 0.408" in text
     first = rollbacks(run)[0]
     assert f"| {first.batch_idx} | {first.from_version} | {first.to_version} |" in text
+
+
+def test_further_seeds_come_from_processes_as_they_would_here(capfd: pytest.CaptureFixture[str]) -> None:
+    few, seen = Parameters(batches=3), []
+    found = in_processes(few, first=1_000, count=2, processes=2, on_seed=lambda: seen.append(1))
+    assert [each["seeds"] for each in found] == [[1_000], [1_001]]
+    assert len(seen) == 2
+    assert capfd.readouterr().err == ""
+    assert msgspec.json.encode(found[1]) == msgspec.json.encode(next(further(1_001, 1, few)))

@@ -1,7 +1,6 @@
 """Further seeds, simulated in processes of their own: how often does our process give what was published?
 
-`python -m selfheal.experiment.more FIRST COUNT PARAMETERS` prints one summary a line. It ends by itself when nobody
-reads them any more.
+Each process prints one summary a line, and ends by itself when nobody reads them any more.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from shared.errors import OperatorError
 from shared.forward import Folded, Network, probabilities
 from shared.scores import scores
 
+_PROGRAM = f"import sys; from {__name__} import main; main(sys.argv[1:])"
 FIRST, COUNT = 1_000, 60  # far from seeds that people name
 
 
@@ -74,7 +74,7 @@ def in_processes(
         readers = stack.enter_context(ThreadPoolExecutor(len(shares)))
         children = []
         for share in shares:
-            command = [sys.executable, "-P", "-m", __name__, str(share[0]), str(len(share)), text]
+            command = [sys.executable, "-P", "-c", _PROGRAM, str(share[0]), str(len(share)), text]
             children.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE))
             stack.callback(_end, children[-1])
         found = [readers.submit(_read, child, on_seed) for child in children]
@@ -102,7 +102,3 @@ def main(arguments: list[str]) -> None:
     for each in simulated(int(first), int(count), msgspec.json.decode(text, type=Parameters)):
         sys.stdout.buffer.write(msgspec.json.encode(each) + b"\n")
         sys.stdout.buffer.flush()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
