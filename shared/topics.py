@@ -26,6 +26,7 @@ Name = Literal[
 ]
 DAY_MS = 24 * 3600 * 1000
 MAX_RECORD_BYTES = 4 * 1024 * 1024  # 1,000 rows of a wide table as JSON, and junk large enough to name
+SEGMENT_BYTES = 32 * 1024 * 1024  # of compacted topics; the default of 1 GiB would be read whole at each start
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Topic:
         """Topic settings as the broker spells them."""
         common = {"max.message.bytes": str(self.max_bytes)}
         if self.compacted:
-            return common | {"cleanup.policy": "compact"}
+            # The newest segment is never compacted, and whoever starts reads all of it.
+            return common | {"cleanup.policy": "compact", "segment.bytes": str(SEGMENT_BYTES)}
         return common | {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms)}
 
 
