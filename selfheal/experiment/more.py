@@ -92,8 +92,8 @@ def _read(child: subprocess.Popen[bytes], on_seed: Callable[[], None]) -> list[N
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    child.kill()
-    child.wait()
+    with child:  # waits for it and closes its pipe
+        child.kill()
 
 
 def main(arguments: list[str]) -> None:
