@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -17,6 +17,7 @@ from shared.adapters import Adapter
 from shared.bundle import Bundle
 from shared.errors import Fatal, Refused, Rewind, TimedOut
 from shared.kafka import Out, Session, Taken
+from shared.notices import dead_letter, event_out, lifecycle
 from shared.records import HealRequest, decode
 from shared.settings import HealerSettings
 from shared.telemetry import Heartbeat, get_logger, wall_clock
@@ -42,6 +43,11 @@ def run(settings: HealerSettings, kafka: Mapping[str, Any], bundle: Bundle, stop
     """
     log, heartbeat = get_logger("healer"), Heartbeat()
     name = f"healer-{settings.slot}"
+
+    def lifecycle_out(kind: Literal["service-started", "service-stopped"]) -> Out:
+        event = lifecycle(kind, says.SERVICE, wall_clock(), slot=settings.slot, bundle=bundle.hash)
+        return event_out(topic_name("events", settings.prefix), event)
+
     session = Session(
         kafka,
         name=name,
@@ -52,7 +58,7 @@ def run(settings: HealerSettings, kafka: Mapping[str, Any], bundle: Bundle, stop
         transaction_timeout_ms=settings.transaction_timeout_ms,
     )
     with closing(session), closing(Healer(settings, kafka, bundle, name)) as healer:
-        unsaid = [says.lifecycle("service-started", settings.slot, bundle.hash, wall_clock(), settings.prefix)]
+        unsaid = [lifecycle_out("service-started")]
         known_moves: int | None = None  # session.moves when the registry was last known to be complete
         failures = 0
         log.info("started", slot=settings.slot, bundle=bundle.hash[:12])
@@ -83,7 +89,7 @@ def run(settings: HealerSettings, kafka: Mapping[str, Any], bundle: Bundle, stop
                 session.rewind()  # a time-out may have come before the commit
                 known_moves = None
         try:
-            stopped = says.lifecycle("service-stopped", settings.slot, bundle.hash, wall_clock(), settings.prefix)
+            stopped = lifecycle_out("service-stopped")
             session.commit([stopped])
             log.info("stopped", slot=settings.slot)
         except (Rewind, TimedOut) as exc:
@@ -112,7 +118,7 @@ class Healer:
             request = decode(HealRequest, record.value)
         except Refused as exc:
             self._log.warning("dead_letter", offset=record.offset, reason=str(exc))
-            return Answer([says.dead_letter(record, exc, self._prefix)], [])
+            return Answer([dead_letter(topic_name("dead-letters", self._prefix), record, exc, says.SERVICE)], [])
         try:
             return self._heal(request)
         except Refused as exc:

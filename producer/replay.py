@@ -4,7 +4,7 @@ for itself."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from producer.replay_source import ReplaySource
 from producer.service import FLUSH_EVERY_S, Produced, Sent, run
 from producer.span import WHOLE, Span, in_order, resolve
 from producer.target import Target, need_topics
+from shared.adapters import ADAPTERS_KEPT
 from shared.errors import OperatorError
 from shared.kafka import Fetcher, Follower, Out, Taken, Writer, create_topics, watermarks
 from shared.records import FIRST_VERSION
@@ -67,7 +68,7 @@ def as_recorded(
     _check_bundle(answers, bundle)
     _check_adapters(kafka, origin, answers.versions)
     writer = Writer(kafka, f"producer-{settings.slot}", budget_s=settings.commit_budget_s)
-    adapters = _copy_adapters(kafka, writer, origin, settings.prefix)
+    adapters = _copy_adapters(kafka, writer, origin, settings.prefix, answers.versions)
     partitions = need_topics(kafka, [target])[target]
     batches = dead = unscored = 0
     heart, pace, flushed = Heartbeat(), Pace(rate), time.monotonic()
@@ -138,6 +139,10 @@ def _check_bundle(answers: Answers, bundle: str | None) -> None:
 
 def _check_adapters(kafka: Mapping[str, Any], origin: str, needed: Sequence[str]) -> None:
     """Raises OperatorError: a version that scored batches is no longer on the original's adapters topic."""
+    if len(needed) > ADAPTERS_KEPT:
+        raise OperatorError(
+            f"the range was scored by {len(needed)} adapters, a scorer keeps {ADAPTERS_KEPT}: replay a shorter range"
+        )
     there = {FIRST_VERSION}
     for record in _adapters(kafka, origin):
         version = (record.key or b"").decode("utf-8", "replace")
@@ -147,10 +152,15 @@ def _check_adapters(kafka: Mapping[str, Any], origin: str, needed: Sequence[str]
         raise OperatorError(f"{source} no longer holds {', '.join(gone[:5])}, which scored batches then")
 
 
-def _copy_adapters(kafka: Mapping[str, Any], writer: Writer, origin: str, prefix: str) -> int:
-    """All entries, bytes and headers unchanged; the number copied."""
-    copied = 0
+def _copy_adapters(
+    kafka: Mapping[str, Any], writer: Writer, origin: str, prefix: str, versions: Collection[str]
+) -> int:
+    """The entries that scored these batches, bytes and headers unchanged; the number copied. A long run publishes
+    thousands, of which a scorer keeps a bounded number."""
+    copied, wanted = 0, {v.encode() for v in versions}
     for record in _adapters(kafka, origin):
+        if record.key not in wanted:
+            continue
         writer.send(Out(topic_name("adapters", prefix), record.key, record.value, record.headers))
         copied += 1
     writer.flush()

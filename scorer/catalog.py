@@ -11,14 +11,13 @@ from collections.abc import Mapping
 import msgspec
 import numpy as np
 
-from shared.adapters import Adapter, first_adapter, unpack
+from shared.adapters import ADAPTERS_KEPT, Adapter, first_adapter, unpack
 from shared.bundle import Bundle
 from shared.errors import Refused
 from shared.forward import Folded, Network, probabilities
 from shared.kafka import Taken
 from shared.records import FIRST_VERSION, Control, decode
 
-KEEP = 1_000  # folded adapters; 17 kB each at 64 hidden
 TRIED_ROWS = 128
 _FOLLOWED = (b"active", b"candidate", b"pin")
 
@@ -44,7 +43,7 @@ class Problem(msgspec.Struct, frozen=True):
 class Catalog:
     """keep: most adapters kept, the oldest not in use goes first."""
 
-    def __init__(self, bundle: Bundle, network: Network, keep: int = KEEP) -> None:
+    def __init__(self, bundle: Bundle, network: Network, keep: int = ADAPTERS_KEPT) -> None:
         self._bundle, self._network, self._keep = bundle, network, keep
         first = Folded.of(first_adapter(bundle), network)
         self._loaded: dict[str, Folded] = {FIRST_VERSION: first}  # in the order they came

@@ -10,7 +10,7 @@ import gc
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, Literal
 
 from scorer import says
 from scorer.catalog import Catalog
@@ -21,6 +21,7 @@ from shared.bundle import Bundle
 from shared.errors import Fatal, Fenced, OperatorError, Rewind, TimedOut
 from shared.forward import Network
 from shared.kafka import Deadline, Out, Session, Taken, list_topics
+from shared.notices import event_out, lifecycle
 from shared.settings import ScorerSettings
 from shared.telemetry import Heartbeat, get_logger, wall_clock
 from shared.topics import Name, group_name, topic_name
@@ -71,8 +72,7 @@ class _Loop:
 
     def until(self, stop: Callable[[], bool]) -> None:
         """Turn after turn; one that was aborted is taken again from the committed offsets."""
-        events, slot = self._to.names["events"], self._settings.slot
-        self._events.append(says.started(events, wall_clock(), slot, self._bundle.hash))
+        self._events.append(self._lifecycle("service-started"))
         gc.collect()
         gc.freeze()  # what lives for ever is not looked at again: +28% and more
         rewinds = 0
@@ -87,9 +87,13 @@ class _Loop:
                     raise Fatal(f"{rewinds} transactions in a row were aborted, the last one: {exc}") from exc
             self._heart.beat()
         try:
-            self._session.commit([*self._events, says.stopped(events, wall_clock(), slot)])
+            self._session.commit([*self._events, self._lifecycle("service-stopped")])
         except (Rewind, TimedOut) as exc:
             _log.warning("stopped_unsaid", reason=str(exc))
+
+    def _lifecycle(self, kind: Literal["service-started", "service-stopped"]) -> Out:
+        event = lifecycle(kind, says.SERVICE, wall_clock(), slot=self._settings.slot, bundle=self._bundle.hash)
+        return event_out(self._to.names["events"], event)
 
     def _turn(self, stop: Callable[[], bool]) -> None:
         records = self._session.take(self._settings.turn_max, self._settings.poll_s)

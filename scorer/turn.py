@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 from scorer.catalog import View
 from scorer.decode import MAX_ID_CHARS, Decoder
-from scorer.says import dead_letter
+from scorer.says import SERVICE
 from scorer.score import Job, Scored, score
 from shared.bundle import Bundle
 from shared.errors import Refused
 from shared.forward import Network
 from shared.kafka import Out, Taken
+from shared.notices import dead_letter
 from shared.topics import Name
 
 _LOCKSTEP = {"lockstep": b"1"}
@@ -64,11 +65,11 @@ def answer(
     outs = []
     for i, record in enumerate(records):
         if (fault := faults.get(i)) is not None:
-            outs.append(dead_letter(to.names["dead-letters"], record, fault))
+            outs.append(dead_letter(to.names["dead-letters"], record, fault, SERVICE))
             continue
         job, result = next(scored)
         if isinstance(result, Refused):
-            outs.append(dead_letter(to.names["dead-letters"], record, result))
+            outs.append(dead_letter(to.names["dead-letters"], record, result, SERVICE))
         else:
             outs += _published(record, job.batch.batch_id, result, to)
     return outs

@@ -21,6 +21,7 @@ from shared.errors import Refused
 from shared.records import FIRST_VERSION
 
 MAX_ADAPTER_BYTES = 2 * 1024 * 1024
+ADAPTERS_KEPT = 1_000  # by a scorer, the newest; a batch that names an older one is not scored
 
 
 class Adapter(msgspec.Struct, frozen=True, kw_only=True):

@@ -94,7 +94,7 @@ HOSTILE: list[bytes | None] = [
 @contextmanager
 def stranger(kafka: dict[str, str]) -> Iterator[Producer]:
     """A plain producer, as somebody who knows only the contract would use it."""
-    producer = Producer({**kafka, "message.max.bytes": 4_000_000})
+    producer = Producer({**kafka, "enable.idempotence": True, "message.max.bytes": 4_000_000})
     yield producer
     assert producer.flush(20) == 0
 
