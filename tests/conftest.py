@@ -26,6 +26,8 @@ from shared.settings import BOOTSTRAP_ENV, kafka_settings
 from shared.topics import Name, topic_name
 
 PARTITIONS = 2
+# How often the broker looks for transactions that lasted too long; 10 s by default.
+EXPIRY_MS = "500"
 # The end of a partition is said on an empty answer, which the broker holds back for fetch.wait.max.ms.
 WHOLE = {"enable.partition.eof": True, "isolation.level": "read_committed", "fetch.wait.max.ms": 10}
 IMAGE = "apache/kafka:4.3.1"
@@ -46,6 +48,7 @@ CONTAINER_SETTINGS = {
     "TRANSACTION_STATE_LOG_NUM_PARTITIONS": "5",
     "GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
     "AUTO_CREATE_TOPICS_ENABLE": "false",
+    "TRANSACTION_ABORT_TIMED_OUT_TRANSACTION_CLEANUP_INTERVAL_MS": EXPIRY_MS,
 }
 
 
@@ -67,7 +70,9 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 def _embedded(folder: Path) -> Iterator[dict[str, str]]:
     from selfheal.broker import EmbeddedBroker
 
-    with EmbeddedBroker(folder) as broker:
+    with EmbeddedBroker(
+        folder, extra={"transaction.abort.timed.out.transaction.cleanup.interval.ms": EXPIRY_MS}
+    ) as broker:
         yield {"bootstrap.servers": broker.bootstrap}
 
 

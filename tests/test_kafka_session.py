@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from confluent_kafka import Producer
 
 from shared.errors import Fatal, Fenced, Refused, Rewind
-from shared.kafka import Out, Session, Taken, Writer, group_members, group_offsets
+from shared.kafka import Out, Session, Taken, Writer, group_members, group_offsets, watermarks
 from shared.topics import MAX_RECORD_BYTES, group_name, topic_name
 
 pytestmark = pytest.mark.broker
@@ -167,6 +168,30 @@ def test_a_newer_session_of_the_same_name_fences_this_one(open_session, feed, co
         older.commit(copies(records))
     newer.commit(copies(take(newer, 4, wait_for)))
     assert len(read_topic("predictions")) == 4
+
+
+def test_a_transaction_that_outlived_its_time_is_not_taken_for_a_newer_process(
+    kafka, prefix, open_session, feed, copies, read_topic, wait_for
+):
+    """A stopped process, a laptop that slept: it must end so that it is started again, not as one that was replaced."""
+    feed(1)
+    session = open_session(transaction_timeout_ms=2_000)
+    records = take(session, 1, wait_for)
+    topic = topic_name("predictions", prefix)
+    began = time.monotonic()
+
+    def outlive() -> None:
+        def ended() -> bool:
+            written = watermarks(kafka, topic, committed=False)
+            return any(high for _, high in written.values()) and watermarks(kafka, topic) == written
+
+        wait_for(ended, "the broker ends the transaction")
+        assert time.monotonic() - began > 1.9
+
+    with pytest.raises(Fatal, match="the broker may have ended it") as told:
+        session.commit(copies(records), before_commit=outlive)
+    assert not isinstance(told.value, Fenced)
+    assert read_topic("predictions") == []
 
 
 def test_fenced_while_only_polling(open_session, wait_for):

@@ -12,7 +12,7 @@ from shared.errors import Fatal, Rewind, TimedOut
 from shared.kafka.client import Complaints, Deadline, first_contact, insist, refuse, shut
 from shared.kafka.plain import Out, Taken, plain
 from shared.kafka.reading import open_reader
-from shared.kafka.writing import Failures, abort, commit, open_writer, send
+from shared.kafka.writing import Failures, abort, commit, fencing_told_apart, open_writer, send
 
 ABORTS_MAX = 20  # so many in a row and it is no passing trouble
 _SEEK_WAIT_S = 0.02
@@ -32,8 +32,8 @@ class Session:
         self, kafka: Mapping[str, Any], *, name: str, group: str, topics: Sequence[str], budget_s: float,
         session_timeout_ms: int = 10_000, transaction_timeout_ms: int = 10_000, transactional_id: str | None = None,
     ) -> None:  # fmt: skip
-        self._budget_s = budget_s
-        self._moved = False  # partitions were taken from us since we last looked
+        self._budget_s, self._timeout_ms = budget_s, transaction_timeout_ms
+        self._gone: set[tuple[str, int]] = set()  # taken from us since we last looked
         self.moves = 0  # how often that happened: what another replica published meanwhile is not known here
         # Per partition, of what was taken since the last commit: where it begins, and the offset after it.
         self._first: dict[tuple[str, int], int] = {}
@@ -67,20 +67,22 @@ class Session:
 
     def _on_moved(self, _consumer: ck.Consumer, partitions: list[ck.TopicPartition]) -> None:
         self.moves += 1
-        self._moved = True  # no transaction is open while polling, so there is nothing to flush
+        self._gone.update((p.topic, p.partition) for p in partitions)  # no transaction is open: nothing to flush
 
     def take(self, most: int, timeout_s: float) -> list[Taken]:
         """Up to `most` records; waits `timeout_s` for the first only. Raises Rewind when partitions moved while
         something was taken (it may be another replica's by now), Fatal, Fenced."""
+        held_some = bool(self._first)
         first = self._consumer.poll(timeout_s)
-        messages = [] if first is None else [first, *(self._consumer.consume(most - 1, 0) if most > 1 else ())]
-        if self._moved:
-            self._moved = False
-            self._starts.clear()
-            if messages or self._first:
-                self._note([m for m in messages if m.error() is None])
-                self.rewind()
-                raise Rewind("partitions moved to another replica")
+        moved = self._forget_gone()
+        messages = [] if first is None else [first]
+        if messages and most > 1 and not moved:
+            messages += self._consumer.consume(most - 1, 0)
+            moved = self._forget_gone()
+        if moved and (messages or held_some):
+            self._note([m for m in messages if m.error() is None])
+            self.rewind()
+            raise Rewind("partitions moved to another replica")
         good = []
         for message in messages:
             error = message.error()
@@ -89,6 +91,17 @@ class Session:
             else:
                 refuse(error)
         return self._note(good)
+
+    def _forget_gone(self) -> bool:
+        """Whether partitions were taken from us. One that came back meanwhile begins at the committed offset, so what
+        was taken from it before counts for nothing, and it is not sought back."""
+        gone, self._gone = self._gone, set()
+        for where in gone:
+            self._first.pop(where, None)
+            self._next.pop(where, None)
+        if gone:
+            self._starts.clear()
+        return bool(gone)
 
     def _note(self, messages: list[ck.Message]) -> list[Taken]:
         records = [plain(message) for message in messages]
@@ -107,13 +120,11 @@ class Session:
         deadline = Deadline(self._budget_s)
         insist(lambda _: self._producer.begin_transaction(), deadline)
         try:
-            for out in outputs:
-                send(self._producer, out, deadline)
-            self._producer.poll(0)
-            self._send_offsets(deadline)
-            if before_commit is not None:
-                before_commit()
-            commit(self._producer, deadline)
+            with fencing_told_apart(self._timeout_ms):
+                self._fill(outputs, deadline)
+                if before_commit is not None:
+                    before_commit()
+                commit(self._producer, deadline)
         except Fatal:
             raise  # fenced, or the outcome is unknown: the successor's init_transactions settles it
         except BaseException as exc:
@@ -125,7 +136,10 @@ class Session:
         self._aborts = 0
         self._forget()
 
-    def _send_offsets(self, deadline: Deadline) -> None:
+    def _fill(self, outputs: Iterable[Out], deadline: Deadline) -> None:
+        for out in outputs:
+            send(self._producer, out, deadline)
+        self._producer.poll(0)
         offsets = [ck.TopicPartition(t, p, o) for (t, p), o in self._next.items()]
         if offsets:
             # The group's metadata lets the broker refuse a replica whose partitions are another's by now.

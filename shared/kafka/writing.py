@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import confluent_kafka as ck
 
-from shared.errors import Fatal, Refused, Rewind, TimedOut
+from shared.errors import Fatal, Fenced, Refused, Rewind, TimedOut
 from shared.kafka.client import Complaints, Deadline, client_config, first_contact, insist, open_client, verdict
 from shared.kafka.plain import Out
+from shared.telemetry import epoch_ms
 from shared.topics import MAX_RECORD_BYTES
 
 _DEFAULTS = {
@@ -20,6 +22,7 @@ _DEFAULTS = {
     "message.max.bytes": MAX_RECORD_BYTES,
     "linger.ms": 1,
 }
+TRANSACTION_TIMEOUT_MS = 10_000  # of a Writer: how long readers wait for one that died
 _PURGED = (ck.KafkaError._PURGE_QUEUE, ck.KafkaError._PURGE_INFLIGHT)  # what an abort throws away, as it should
 
 
@@ -94,8 +97,8 @@ class Writer:
         if transactional_id is not None:
             fixed |= {
                 "transactional.id": transactional_id,
-                "transaction.timeout.ms": 10_000,
-                "delivery.timeout.ms": 10_000,
+                "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+                "delivery.timeout.ms": TRANSACTION_TIMEOUT_MS,
             }
         self._producer = open_writer(kafka, name, self._failures, complaints, **fixed)
         if self._transactional:
@@ -130,7 +133,8 @@ class Writer:
         records, deadline = list(outputs), Deadline(self._budget_s)
         while True:
             try:
-                return self._transaction(records, deadline)
+                with fencing_told_apart(TRANSACTION_TIMEOUT_MS):
+                    return self._transaction(records, deadline)
             except Rewind as exc:  # aborted; nothing was consumed, so the same again is all there is to do
                 too_large, reasons = self._failures.too_large, self._failures.collect()
                 if too_large:
@@ -153,6 +157,20 @@ class Writer:
     def close(self) -> None:
         """Flush what is queued. Raises as flush."""
         self.flush()
+
+
+@contextmanager
+def fencing_told_apart(timeout_ms: int) -> Iterator[None]:
+    """Around one transaction. The client calls itself fenced also when the broker ended the transaction because it
+    lasted too long (a process that was stopped, a laptop that slept): that is Fatal, and a fresh start mends it."""
+    began = epoch_ms()  # the wall clock: the monotonic one stands still in a machine that sleeps
+    try:
+        yield
+    except Fenced as exc:
+        lasted = epoch_ms() - began
+        if lasted < timeout_ms:
+            raise
+        raise Fatal(f"a transaction lasted {lasted / 1000:.0f} s and the broker may have ended it: {exc}") from exc
 
 
 def commit(producer: ck.Producer, deadline: Deadline) -> None:
