@@ -2,7 +2,7 @@
 
 The archive (Java's class data sharing) halves the time to an open port: 2.1 s to 1.1 s. The first broker of a
 machine writes it as it ends, which takes 2 s once. The JVM refuses an archive that does not fit it and runs on.
-Why these flags: docs/decisions-broker.md.
+Why these flags: docs/decisions.md.
 """
 
 from __future__ import annotations
