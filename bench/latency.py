@@ -16,6 +16,7 @@ from bench import world
 from shared import bundle as bundles
 
 RATE = 50.0
+WARM_S = 2.0  # clients that have just connected; not counted
 
 
 def run(
@@ -63,7 +64,7 @@ def _probe(bootstrap: str, prefix: str, seconds: float) -> list[float]:
     over = threading.Event()
 
     def read() -> None:
-        deadline = time.monotonic() + seconds + 30
+        deadline = time.monotonic() + WARM_S + seconds + 30
         while time.monotonic() < deadline and not (over.is_set() and len(took) == len(sent)):
             m = reader.poll(0.05)
             if m is not None and m.error() is None and m.key().decode() in sent:
@@ -73,7 +74,7 @@ def _probe(bootstrap: str, prefix: str, seconds: float) -> list[float]:
     thread.start()
     producer = ck.Producer({"bootstrap.servers": bootstrap, "linger.ms": 0})
     rng, start = np.random.default_rng(2), time.perf_counter()
-    for i in range(int(seconds * RATE)):
+    for i in range(int((WARM_S + seconds) * RATE)):
         body = orjson.loads(world.message(rng, i)) | {"batch_id": f"{run}-{i}"}
         value = orjson.dumps(body)
         time.sleep(max(0.0, start + i / RATE - time.perf_counter()))
@@ -86,7 +87,7 @@ def _probe(bootstrap: str, prefix: str, seconds: float) -> list[float]:
     reader.close()
     if len(took) != len(sent):
         raise RuntimeError(f"{len(sent) - len(took)} of {len(sent)} messages never became visible predictions")
-    return [(took[k] - sent[k]) * 1_000 for k in sent]
+    return [(took[k] - sent[k]) * 1_000 for k in list(sent)[int(WARM_S * RATE) :]]
 
 
 def _request(bootstrap: str, prefix: str, bundle: Path) -> dict[str, object]:

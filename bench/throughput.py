@@ -27,6 +27,7 @@ def run(
     outs = {name: f"{prefix}.bench-{name}" for name in ("ceiling", "quix")}
     for out in (*outs.values(), f"{outs['quix']}-conflicts"):
         world.make_topic(bootstrap, out)
+    world.stamp_by_broker(bootstrap, f"{prefix}.predictions")
     rates: dict[str, list[float]] = {}
     rss: list[float] = []
     starts: list[float] = []

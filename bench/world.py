@@ -20,13 +20,13 @@ from producer.generator import REFERENCE
 from shared.kafka import group_offsets
 
 ROWS = 100  # per message, as in performance.md
+BROKER_TIME = {"message.timestamp.type": "LogAppendTime"}
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def message(rng: np.random.Generator, number: int) -> bytes:
-    """One transactions record of 100 rows of the drifted reference stream (so that conflicts are written too)."""
+    """One transactions record of 100 rows of the reference stream: a few conflicts each."""
     x, _ = REFERENCE.rows(rng, ROWS)
-    x[:, 7] -= 2.2
     body = {
         "batch_id": f"bench-{number:07d}",
         "transaction_ids": [f"t{number:07d}-{i:03d}" for i in range(ROWS)],
@@ -61,12 +61,22 @@ def admin(bootstrap: str) -> AdminClient:
 
 
 def make_topic(bootstrap: str, name: str, partitions: int = 6) -> None:
-    for future in admin(bootstrap).create_topics([ck.admin.NewTopic(name, partitions)]).values():
+    new = ck.admin.NewTopic(name, partitions, config=BROKER_TIME)
+    for future in admin(bootstrap).create_topics([new]).values():
         try:
             future.result(30)
         except ck.KafkaException as exc:
             if exc.args[0].code() != ck.KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
+
+
+def stamp_by_broker(bootstrap: str, topic: str) -> None:
+    """Let the broker stamp a topic's records: a program under test may pass its input's time on."""
+    change = ck.admin.AlterConfigOpType.SET
+    entries = [ck.admin.ConfigEntry(k, v, incremental_operation=change) for k, v in BROKER_TIME.items()]
+    resource = ck.admin.ConfigResource(ck.admin.ResourceType.TOPIC, topic, incremental_configs=entries)
+    for future in admin(bootstrap).incremental_alter_configs([resource]).values():
+        future.result(30)
 
 
 def ends(bootstrap: str, topic: str) -> dict[int, int]:
@@ -100,7 +110,7 @@ def reset_group(bootstrap: str, group: str, topic: str) -> None:
 
 def span_s(bootstrap: str, topic: str, since: dict[int, int]) -> tuple[int, float]:
     """(records, seconds) between the first and the last committed record after the given offsets, by the time at
-    which the program under test produced them; read afterwards, so that measuring costs the program nothing."""
+    which the broker took them; read afterwards, so that measuring costs the program nothing."""
     consumer = ck.Consumer({
         "bootstrap.servers": bootstrap, "group.id": "bench-span", "enable.partition.eof": True,
         "isolation.level": "read_committed", "enable.auto.commit": False,

@@ -69,6 +69,10 @@ def passing(error: ck.KafkaError) -> bool:
         ck.KafkaError._TIMED_OUT,
         ck.KafkaError._RESOLVE,
         ck.KafkaError._WAIT_COORD,
+        # A group's coordinator moves, or has just begun to serve.
+        ck.KafkaError.NOT_COORDINATOR,
+        ck.KafkaError.COORDINATOR_NOT_AVAILABLE,
+        ck.KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
         ck.KafkaError.UNKNOWN_TOPIC_OR_PART,
         ck.KafkaError._MAX_POLL_EXCEEDED,
         ck.KafkaError._AUTO_OFFSET_RESET,
