@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import confluent_kafka as ck
@@ -187,6 +187,12 @@ class Session:
     def assignment(self) -> list[tuple[str, int]]:
         """(topic, partition) that this replica holds now."""
         return [(p.topic, p.partition) for p in self._consumer.assignment()]
+
+    def hold(self, topics: Collection[str]) -> None:
+        """Take nothing from these topics, and again from all others, until told otherwise; a rewind may end it."""
+        assigned = self._consumer.assignment()
+        self._consumer.pause([p for p in assigned if p.topic in topics])
+        self._consumer.resume([p for p in assigned if p.topic not in topics])
 
     def lag(self, topic: str | None = None) -> int:
         """Offsets not yet taken in the assigned partitions, of one topic or of all, as far as the client knows:
