@@ -11,7 +11,7 @@ import numpy as np
 
 from monitor import outcomes, says
 from monitor.fidi import pushed, z_score
-from monitor.joining import hold, join
+from monitor.joining import expire, hold, join
 from monitor.rows import Judged, check_prediction, first_row, labelled, replaced, scored
 from monitor.setup import Decision, Setup
 from monitor.state import NO_LABEL, Batch, EarlyLabels, Heal, State
@@ -98,6 +98,7 @@ def _on_prediction(state: State, setup: Setup, record: Input, at: str) -> list[D
     else:
         decisions.append(Decision("metrics", name, batch.row))
         state.unjudged.append(name)
+    expire(state, setup.pending_max)
     return decisions + _impatient(state, setup, at) + _evicted(state, setup)
 
 

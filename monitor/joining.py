@@ -8,6 +8,7 @@ from __future__ import annotations
 from monitor.state import Batch, EarlyLabels, State
 from shared.records import MAX_ROWS, Labels, Source
 
+TURN_MAX = 10_000  # most records of a turn (MONITOR_TURN_MAX)
 EARLY_BYTES = 1024 * 1024  # most labels held early for one batch: a part of the state must fit a record
 
 
@@ -37,8 +38,8 @@ def join(state: State, batch: Batch, record: EarlyLabels) -> bool:
 
 
 def hold(state: State, labels: Labels, source: Source, size: int, most: int) -> None:
-    """Keep labels whose prediction has not come: for at most `most` batches, the oldest dropped first, and for
-    one batch as many transactions as a batch can have. size: bytes of the record."""
+    """Keep labels whose prediction has not come; for one batch, of as many transactions as a batch can have. size:
+    bytes of the record. Reading labels stops at `most` batches (monitor/pacing.py), within a turn."""
     held = state.early.get(labels.batch_id)
     if held is not None:
         rows = sum(len(r.labels) for r in held.records)
@@ -47,6 +48,16 @@ def hold(state: State, labels: Labels, source: Source, size: int, most: int) -> 
             return
     record = EarlyLabels(source=source, transaction_ids=labels.transaction_ids, labels=labels.labels)
     state.keep_early(labels.batch_id, record, size)
-    while len(state.early) > most:
-        dropped = state.pop_early(next(iter(state.early)))
-        state.count("labels_unknown", sum(len(r.labels) for r in dropped))
+    while len(state.early) > most + TURN_MAX:
+        _drop_oldest(state)
+
+
+def expire(state: State, most: int) -> None:
+    """Drop the labels of batches that are not among the 2 * most read since: nobody will ask for them."""
+    while state.early and next(iter(state.early.values())).since + 2 * most < state.core.batches:
+        _drop_oldest(state)
+
+
+def _drop_oldest(state: State) -> None:
+    dropped = state.pop_early(next(iter(state.early)))
+    state.count("labels_unknown", sum(len(r.labels) for r in dropped))

@@ -12,6 +12,7 @@ from typing import Any
 from monitor import says
 from monitor.decide import Input, fold
 from monitor.outcomes import expired
+from monitor.pacing import waiting
 from monitor.setup import Decision, Setup
 from monitor.state import Core, Heal, State, load
 from monitor.thinning import Look, next_share
@@ -68,6 +69,7 @@ class _Loop:
         self._committed = 0  # core.turn of the newest transaction of this process
         self._look, self._next_look = Look(), time.monotonic() + THIN_LOOK_S
         self._heal: tuple[Heal, Deadline] | None = None
+        self._held: Name | None = None
 
     def until(self, stop: Callable[[], bool]) -> None:
         """Turn after turn; one that was aborted is taken again from the state and the offsets as committed."""
@@ -84,6 +86,7 @@ class _Loop:
             except Rewind as exc:  # too many in a row are Fatal, the Session sees to that
                 self._log.warning("rewind", reason=str(exc))
                 self._state = None
+                self._hold(None)
             self._heart.beat()
 
     def _read_state(self) -> State:
@@ -143,6 +146,7 @@ class _Loop:
         decisions += self._thinned(state, at)
         if taken or decisions:
             self._commit(state, decisions, refused)
+        self._pace(state)
 
     def _overdue(self, state: State, at: str) -> list[Decision]:
         """The time-out counts while this process runs: an outcome that came while it was down is read first."""
@@ -154,6 +158,17 @@ class _Loop:
         elif self._heal[1].passed():
             return expired(state, at, self._settings.heal_timeout_s)
         return []
+
+    def _pace(self, state: State) -> None:
+        most, pending = self._settings.pending_max, len(state.pending)
+        left = pending > most / 2 and self._session.lag(topic_name("labels", self._settings.prefix)) > 0
+        held = waiting(self._held, len(state.early), pending, most, left)
+        if held != self._held:
+            self._hold(held)
+
+    def _hold(self, held: Name | None) -> None:
+        self._session.hold([] if held is None else [topic_name(held, self._settings.prefix)])
+        self._held = held
 
     def _thinned(self, state: State, at: str) -> list[Decision]:
         """Look at the backlog now and then, and read a smaller or larger share of the batches."""

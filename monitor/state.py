@@ -59,9 +59,11 @@ class EarlyLabels(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Early(msgspec.Struct, kw_only=True):
-    """All that came early for one batch. order: a running number. size: bytes of the records it came in."""
+    """All that came early for one batch. order: a running number. since: batch_idx of the newest prediction when
+    the first of it came. size: bytes of the records it came in."""
 
     order: int
+    since: int
     size: int = 0
     records: list[EarlyLabels] = []
 
@@ -138,7 +140,7 @@ class State:
         early = self.early.get(batch_id)
         if early is None:
             self.core.earlies += 1
-            early = self.early[batch_id] = Early(order=self.core.earlies)
+            early = self.early[batch_id] = Early(order=self.core.earlies, since=self.core.batches)
         early.size += size
         early.records = [*early.records, record]
         self.touched.add(f"early/{batch_id}")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from monitor_kit import AT, LOCKSTEP, Run, event, finished, ids, labels, prediction, setup, stamp
 
+from monitor import joining
 from monitor.outcomes import expired
 from monitor.thinning import is_read
 from monitor.thresholds import Thresholds
@@ -69,13 +70,23 @@ def test_the_later_of_two_labels_counts() -> None:
 
 def test_labels_for_nobody_do_not_pile_up() -> None:
     run = Run(setup(pending_max=10))
-    for k in range(15):
-        run(labels(f"x{k}"))
-    assert len(run.state.early) == 10
-    assert run.state.core.counters["labels_unknown"] == 5 * 4
+    run(labels("x1"), *[prediction(f"b{k}", k=k) for k in range(10)], labels("x2"))
+    run(*[prediction(f"c{k}", k=k) for k in range(10)])
+    assert list(run.state.early) == ["x1", "x2"]
+    run(prediction("d1", k=50))
+    assert list(run.state.early) == ["x2"]  # x1 was not among the 20 batches after it
+    assert run.state.core.counters["labels_unknown"] == 4
     for k in range(2_000):
-        run(labels("x14", (1,), of=[f"t{k}"]))
-    assert sum(len(r.labels) for r in run.state.early["x14"].records) == 1_000
+        run(labels("x2", (1,), of=[f"t{k}"]))
+    assert sum(len(r.labels) for r in run.state.early["x2"].records) == 1_000
+
+
+def test_early_labels_are_bounded_even_when_nobody_stops_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joining, "TURN_MAX", 5)
+    run = Run(setup(pending_max=10))
+    for k in range(20):
+        run(labels(f"x{k}"))
+    assert list(run.state.early) == [f"x{k}" for k in range(5, 20)]
 
 
 def test_the_oldest_batches_go_unjudged_beyond_the_bound() -> None:

@@ -342,6 +342,32 @@ def test_far_behind_it_reads_a_stated_share_and_says_so_until_it_has_caught_up(
     assert all(is_read(name.encode(), 0, share) for name, share in thinned.items())
 
 
+def test_labels_far_ahead_of_their_predictions_wait_for_them(
+    kafka: dict[str, str], prefix: str, bundle: Bundle, seen: Seen, wait_for: WaitFor
+) -> None:
+    predictions, halves = batches(bundle, 300)
+    given = settings(prefix, policy="observe", turn_max=10, pending_max=20)
+    publish(kafka, prefix, halves)
+    with thread(kafka, bundle, **given) as raised:
+        for first in range(0, 300, 50):
+            publish(kafka, prefix, predictions[first : first + 50])
+            wait_for(lambda n=first + 50: raised or seen.settled() == n, "all rows settled", PATIENCE_S)
+    assert raised == []
+    assert {r.action for r in seen.rows().values()} == {"none"}
+    assert sum(r.labelled for r in seen.rows().values()) == 900
+
+
+def test_predictions_far_ahead_wait_for_labels_that_are_there(
+    kafka: dict[str, str], prefix: str, bundle: Bundle, seen: Seen, wait_for: WaitFor
+) -> None:
+    predictions, halves = batches(bundle, 300)
+    publish(kafka, prefix, [*predictions, *halves])
+    with thread(kafka, bundle, **settings(prefix, policy="observe", turn_max=5, pending_max=60)) as raised:
+        wait_for(lambda: raised or seen.settled() == 300, "all rows settled", PATIENCE_S)
+    assert raised == []
+    assert {r.action for r in seen.rows().values()} == {"none"}
+
+
 def test_fenced_is_raised_to_the_caller(
     kafka: dict[str, str], prefix: str, bundle: Bundle, seen: Seen, wait_for: WaitFor
 ) -> None:
