@@ -1,0 +1,78 @@
+"""How well a law explains the values of one column: the likelihood-ratio statistic G2 over cells.
+
+Cells lie on the values that arrived, not on the reference's: edges on the reference fake gains. n rows, K cells.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from shared.alignment import Floats
+from shared.profile import Profile
+
+QUANTILES = np.array([0.01, 0.03, 0.06, *np.arange(0.1, 0.91, 0.05), 0.94, 0.97, 0.99])
+PSEUDO = 0.5  # rows added to each cell of the reference, so that no cell is impossible
+
+
+class Cells(NamedTuple):
+    """edges (K - 1,) ascending; counts (K,) of the values at or below each edge, and above the last."""
+
+    edges: Floats
+    counts: Floats
+
+    @property
+    def n(self) -> float:
+        return float(self.counts.sum())
+
+    @property
+    def degrees(self) -> int:
+        return max(len(self.edges), 1)
+
+
+def cells_of(profile: Profile, column: int, values: Floats) -> Cells:
+    """Edges midway between neighbouring values at fixed quantiles; of a discrete column, between all its atoms."""
+    ordered = np.sort(values)
+    n = len(ordered)
+    if column < profile.d and profile.discrete(column):
+        atoms = np.union1d(np.concatenate(profile.columns[column]), ordered)
+        edges = (atoms[1:] + atoms[:-1]) / 2
+        if len(edges) > 2 * len(QUANTILES):
+            edges = edges[:: math.ceil(len(edges) / (2 * len(QUANTILES)))]
+    else:
+        at = np.clip(np.round(QUANTILES * n).astype(int), 1, n - 1)
+        edges = np.unique((ordered[at - 1] + ordered[at]) / 2)
+        edges = edges[np.searchsorted(ordered, edges) > 0]
+    inner = np.searchsorted(ordered, edges, "right")
+    return Cells(edges, np.diff(np.concatenate([[0], inner, [n]])).astype(np.float64))
+
+
+def class_cells(profile: Profile, column: int, edges: Floats) -> tuple[Floats, Floats]:
+    """Probabilities of the cells (..., K) in either class; edges (..., K - 1) in the reference's units."""
+    normal, fraud = profile.class_cdf(column, edges)
+    return _steps(normal), _steps(fraud)
+
+
+def g2(cells: Cells, probability: Floats, known: Floats) -> Floats:
+    """(...,) from cell probabilities (..., K) estimated on `known` (...,) rows: 2 sum c ln(c / n p), divided by
+    1 + n / known for the estimate's own error. About chi-square with K - 1 degrees of freedom."""
+    n, count = cells.n, cells.counts
+    rows = np.asarray(known)[..., None]
+    p = (probability * rows + PSEUDO) / (rows + PSEUDO * len(count))
+    filled = count > 0
+    constant = float((count[filled] * np.log(count[filled] / n)).sum())
+    return np.asarray(2 * (constant - np.log(p) @ count) / (1 + n / known))
+
+
+def surprise(statistic: float, degrees: int) -> float:
+    """A chi-square statistic as a standard normal z (Wilson and Hilferty, 1931)."""
+    share = 2 / (9 * degrees)
+    return float((max(statistic, 1e-9) / degrees) ** (1 / 3) - (1 - share)) / math.sqrt(share)
+
+
+def _steps(cdf: Floats) -> Floats:
+    """(..., K - 1) distribution at the edges to (..., K) probabilities between them."""
+    zero, one = np.zeros((*cdf.shape[:-1], 1)), np.ones((*cdf.shape[:-1], 1))
+    return np.diff(np.concatenate([zero, cdf, one], axis=-1), axis=-1)

@@ -1,0 +1,192 @@
+"""Diagnosis: what happened to the stream, with its evidence, and whether it can be healed without labels. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from healer.columns import find_order
+from healer.explain import Explanation, Window, complexity, explain
+from healer.fit import UNITS
+from healer.gate import Effect, effect_of
+from healer.knowledge import Knowledge
+from healer.segment import newest_segment
+from shared.alignment import Alignment, Floats, identity, log_odds
+from shared.profile import Profile
+from shared.scores import cost_threshold
+
+Verdict = Literal[
+    "none", "units", "scale", "shift", "fraud-rate", "both", "columns-swapped", "outage", "harmless", "unexplained"
+]
+ENOUGH_BLOCKS = 2
+GAIN = (0.005, 0.03)  # accuracy, cost: what a repair must bring in the likeliest world
+LOSS = (0.01, 0.03)  # what it may lose in the worst
+HARMLESS = (0.02, 0.05)  # what the drift may take, at most, to be called harmless
+FALLEN = 0.5  # of the trained fraud rate: below, a fall looks like fraud that adapted
+KEEP, KEEP_STRUCTURE = 3.0, 8.0  # G2 by which a refinement must beat the active state; one that is more complex
+SLACK = 1.0  # z: the active state explains the rows approximately
+
+
+class Change(msgspec.Struct, frozen=True):
+    """What one feature went through: x_now = shift + scale * x_then."""
+
+    feature: int
+    kind: Literal["units", "scale", "shift"]
+    shift: float
+    scale: float
+
+
+class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
+    """verdict and why; alignment: what would undo it, promote: it may be activated. blocks: how many of the newest
+    blocks the verdict is about (0: too few rows of one law to say). misfit: z of the worst column after undoing, and
+    the limit it was held against. active_fits: the state in force still explains these rows. effect: estimated,
+    where a repair was considered. considered: objective of each kind of explanation (smaller is better)."""
+
+    verdict: Verdict
+    reason: str
+    blocks: int
+    rows: int
+    promote: bool = False
+    alignment: Alignment | None = None
+    changes: tuple[Change, ...] = ()
+    fraud_rate: float | None = None
+    misfit: float = 0.0
+    misfit_limit: float = 0.0
+    worst_column: int = 0
+    active_fits: bool = False
+    refinement: bool = False
+    effect: Effect | None = None
+    considered: dict[str, float] = {}
+
+
+def diagnose(knowledge: Knowledge, blocks: Sequence[Floats], active: Alignment | None = None) -> Diagnosis:
+    """blocks: rows (n_i, d) as fed, oldest first, at most 10 blocks. active: the state in force, None: frozen."""
+    profile = knowledge.profile
+    plain = identity(profile.d, profile.fraud_rate)
+    kept = newest_segment([profile.read(b, plain) for b in blocks])
+    fed = np.concatenate([np.asarray(b, np.float64) for b in blocks[len(blocks) - kept :]])
+    limit = knowledge.misfit(len(fed))
+    if kept < ENOUGH_BLOCKS:
+        return Diagnosis(verdict="none", reason="too few rows of one law", blocks=0, rows=len(fed))
+    active_fits = active is not None and max(Window(profile, active.ordered(fed)).misfits(active)) < limit + SLACK
+    common: dict[str, Any] = {"blocks": kept, "rows": len(fed), "active_fits": active_fits, "misfit_limit": limit}
+    if dark := outages(profile, fed):
+        reason = f"column {', '.join(map(str, dark))} sends one value: what it told is gone"
+        return Diagnosis(verdict="outage", reason=reason, worst_column=dark[0], **common)
+    order = active.order if active is not None else ()
+    window = Window(profile, fed[:, list(order)] if order else fed)
+    found = explain(window)
+    refused = found.surprise > limit or found.alignment.fraud_rate < FALLEN * profile.fraud_rate
+    if refused and (new := find_order(knowledge, fed)) is not None and new != order:
+        order = new
+        window = Window(profile, fed[:, list(order)] if order else fed)
+        found = explain(window)
+    alignment = msgspec.structs.replace(found.alignment, order=order)
+    return _judged(knowledge, window, found, alignment, active, common)
+
+
+def _judged(
+    knowledge: Knowledge, window: Window, found: Explanation, alignment: Alignment, active: Alignment | None,
+    common: dict[str, Any],
+) -> Diagnosis:  # fmt: skip
+    """The checks, in order: is there anything, does it explain the rows, is it worth it, is it safe."""
+    profile = knowledge.profile
+    changes = changes_of(alignment)
+    verdict = _named(alignment, changes, profile.fraud_rate)
+    common |= {"misfit": found.surprise, "worst_column": found.worst, "considered": found.considered}
+    if found.surprise > common["misfit_limit"]:
+        if verdict == "none" and max(found.misfits[:-1]) <= common["misfit_limit"] and _same_flags(profile, window):
+            reason = "features hang together otherwise than before; as many rows are flagged as before"
+            return Diagnosis(verdict="harmless", reason=reason, **common)
+        reason = f"no such change explains column {found.worst}: z {found.surprise:.1f} > {common['misfit_limit']:.1f}"
+        return Diagnosis(verdict="unexplained", reason=reason, **common)
+    if verdict == "none":
+        return Diagnosis(verdict="none", reason="the rows follow the reference", **common)
+    common |= {"alignment": alignment, "changes": changes, "fraud_rate": alignment.fraud_rate}
+    if alignment.fraud_rate < FALLEN * profile.fraud_rate:
+        reason = (
+            f"looks like fraud rate {alignment.fraud_rate:.3f}: fraud that fell and fraud that adapted look the same"
+        )
+        return Diagnosis(verdict="unexplained", reason=reason, **common)
+    effect = effect_of(knowledge, window, alignment)
+    common["effect"] = effect
+    if effect.gain[0] < GAIN[0] and effect.gain[1] < GAIN[1]:
+        if effect.drop[0] < HARMLESS[0] and effect.drop[1] < HARMLESS[1]:
+            return Diagnosis(verdict="harmless", reason="no decision worth naming changes", **common)
+        if alignment.fraud_rate < profile.fraud_rate:
+            reason = "fraud that fell and fraud that adapted look the same here"
+            return Diagnosis(verdict="unexplained", reason=reason, **common)
+        return Diagnosis(verdict="harmless", reason="undoing it would gain nothing", **common)
+    refinement = active is not None and alignment.near(active, profile.deviation)
+    if active is not None and refinement and not _better(window, alignment, active):
+        verdict = _named(active, changes_of(active), profile.fraud_rate)
+        return Diagnosis(
+            verdict=verdict, reason="the active state explains the rows as well", refinement=True, **common
+        )
+    if not refinement and (effect.gain_worst[0] < -LOSS[0] or effect.gain_worst[1] < -LOSS[1]):
+        lost, dearer = effect.gain_worst[0], -effect.gain_worst[1]
+        reason = (
+            f"would read as {verdict}, but in a world that looks the same, undoing it moves accuracy by {lost:+.3f} "
+            f"and cost by {dearer:+.3f}"
+        )
+        return Diagnosis(verdict="unexplained", reason=reason, **common)
+    return Diagnosis(verdict=verdict, reason="explains the rows, and helps in every world they allow", promote=True,
+                     refinement=refinement, **common)  # fmt: skip
+
+
+def _same_flags(profile: Profile, window: Window) -> bool:
+    """Shares above both thresholds, flag and cost, are the reference's within HARMLESS[0] and what chance allows."""
+    normal, fraud = profile.columns[profile.d]
+    usual = np.concatenate([normal, fraud])
+    for p in (profile.flag, cost_threshold(profile.costs)):
+        cut = log_odds(min(max(p, 1e-9), 1 - 1e-9))
+        now, then = float((window.score > cut).mean()), float((usual > cut).mean())
+        if abs(now - then) > HARMLESS[0] + 2 * (then * (1 - then) / len(window.score)) ** 0.5:
+            return False
+    return True
+
+
+def _better(window: Window, new: Alignment, active: Alignment) -> bool:
+    """Is the refinement worth an adapter? A more complex one must gain more than noise does over many looks."""
+    trained = window.profile.fraud_rate
+    more = complexity(new, trained) - complexity(active, trained)
+    gained = window.misfit(active) - window.misfit(new)
+    return gained > more + (KEEP if more <= 0 else KEEP_STRUCTURE)
+
+
+def changes_of(alignment: Alignment) -> tuple[Change, ...]:
+    """What each moved feature went through."""
+    return tuple(
+        Change(f, _kind(alignment.shift[f], alignment.scale[f]), alignment.shift[f], alignment.scale[f])
+        for f in alignment.moved
+    )
+
+
+def _kind(shift: float, scale: float) -> Literal["units", "scale", "shift"]:
+    if scale == 1:
+        return "shift"
+    return "units" if shift == 0 and bool(np.any(scale == UNITS)) else "scale"
+
+
+def _named(alignment: Alignment, changes: Sequence[Change], trained_rate: float) -> Verdict:
+    """One word for all: units only where every change is one, shift likewise."""
+    if alignment.order:
+        return "columns-swapped"
+    if alignment.fraud_rate != trained_rate:
+        return "both" if changes else "fraud-rate"
+    kinds = {c.kind for c in changes}
+    return kinds.pop() if len(kinds) == 1 else "scale" if kinds else "none"
+
+
+def outages(profile: Profile, fed: Floats) -> list[int]:
+    """Columns that send one value where the reference sends many."""
+    dark = []
+    for f in range(profile.d):
+        values, counts = np.unique(fed[:, f], return_counts=True)
+        top, usual = counts.max() / len(fed), (profile.x[:, f] == values[counts.argmax()]).mean()
+        if (top > 0.5 and profile.top_share[f] < 0.1) or (len(values) == 1 and usual ** len(fed) < 1e-9):
+            dark.append(f)
+    return dark

@@ -1,0 +1,151 @@
+"""The affine change of one feature that best explains its values, for several fraud rates at once.
+
+x_now = a + b * x_then, the classes mixed at rate pi. P rates, G grid points. Each of none, shift, scale, both must pay
+for its freedom; a common unit factor is taken in place of the scale that fits a little better.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from healer.cells import Cells, class_cells, g2
+from shared.alignment import Floats
+from shared.profile import Profile
+
+UNITS = np.array([f for k in (10.0, 100.0, 1000.0, 12.0, 60.0, 1.8) for f in (k, 1 / k)])
+UNIT_REACH = np.minimum(0.3, 0.1 * np.abs(np.log(UNITS)))  # |ln(factor / scale)|: 10 catches 8 to 12.6; 1.8, 1.7 to 1.9
+UNIT_SLACK = 9.0  # G2 (three standard errors of the scale)
+BOTH = 12.0  # further penalty for a shift and a scale
+
+
+class Moves(NamedTuple):
+    """Per rate (P,): G2 at the best change, its shift a and scale b, and the penalty it paid (0: unchanged)."""
+
+    g2: Floats
+    a: Floats
+    b: Floats
+    paid: Floats
+
+
+def penalty(d: int) -> float:
+    """What one feature that shifts or scales must gain in G2: 2 ln of the number of such changes looked at."""
+    return 2 * math.log(300 * d)
+
+
+def g2_at(profile: Profile, column: int, cells: Cells, rates: Floats, a: Floats, b: Floats) -> Floats:
+    """(P, G) for rates (P,) and changes a, b (P, G) or (1, G)."""
+    edges = (cells.edges - a[..., None]) / b[..., None]
+    normal, fraud = class_cells(profile, column, edges)
+    pi = rates[:, None, None]
+    return g2(cells, (1 - pi) * normal + pi * fraud, profile.known(rates)[:, None])
+
+
+def unmoved(profile: Profile, column: int, cells: Cells, rates: Floats) -> Floats:
+    """(P,) G2 without a change."""
+    return g2_at(profile, column, cells, rates, np.zeros((1, 1)), np.ones((1, 1)))[:, 0]
+
+
+def fit_column(profile: Profile, column: int, cells: Cells, values: Floats, rates: Floats) -> Moves:
+    """values (n,) as fed, cells of them, rates (P,). Unchanged where the column is discrete, or nothing to explain."""
+    bar = penalty(profile.d) + 0.5 * len(cells.edges)
+    zero = np.zeros(len(rates))
+    still = Moves(unmoved(profile, column, cells, rates), zero, zero + 1, zero)
+    odd = still.g2 > bar
+    if profile.discrete(column) or not odd.any():
+        return still
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+    if high - low <= 1e-9 * profile.deviation[column]:
+        return still
+    few = Moves(*(v[odd] for v in still))
+    found = _search(profile, column, cells, rates[odd], few, (float(middle), float(high - low)))
+    out = Moves(*(v.copy() for v in still))
+    for whole, part in zip(out, found, strict=True):
+        whole[odd] = part
+    return out
+
+
+def _search(profile: Profile, column: int, cells: Cells, rates: Floats, best: Moves, now: tuple[float, float]) -> Moves:
+    """The cheapest of `best` (unchanged), shift, scale, both. now: median and interquartile range as fed."""
+    (middle, width), pays = now, penalty(profile.d)
+    then = np.array([[profile.quantile(column, q, r) for q in (0.25, 0.5, 0.75)] for r in rates])  # (P, 3)
+    spread = np.maximum(then[:, 2] - then[:, 0], 1e-3 * profile.deviation[column])
+    ratio = np.maximum(width / spread, 1e-9)
+    a, g = _shift(profile, column, cells, rates, middle - then[:, 1], 1.2 * spread)
+    best = _cheaper(best, Moves(g, a, np.ones_like(a), np.full_like(a, pays)))
+    quotient = middle / np.where(then[:, 1] == 0, np.inf, then[:, 1])
+    for scale in (ratio, np.where(quotient > 0, quotient, ratio)):
+        b, g = _scale(profile, column, cells, rates, scale)
+        best = _cheaper(best, Moves(g, np.zeros_like(b), b, np.full_like(b, pays)))
+    a, b, g = _shift_and_scale(profile, column, cells, rates, then[:, 1], middle, spread, ratio)
+    return _cheaper(best, Moves(g, a, b, np.full_like(a, pays + BOTH)))
+
+
+def _cheaper(one: Moves, other: Moves) -> Moves:
+    """Per rate, the one with less G2 + penalty."""
+    take = other.g2 + other.paid < one.g2 + one.paid
+    return Moves(*(np.where(take, new, old) for old, new in zip(one, other, strict=True)))
+
+
+def _best(grid: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """Rows' minima: grid points (P,), values (P,)."""
+    rows = np.arange(len(values))
+    at = values.argmin(axis=1)
+    return np.broadcast_to(grid, values.shape)[rows, at], values[rows, at]
+
+
+def _shift(
+    profile: Profile, column: int, cells: Cells, rates: Floats, start: Floats, width: Floats
+) -> tuple[Floats, Floats]:
+    """Shift alone: a grid of 13, zoomed 4 times."""
+    g = start
+    for _ in range(4):
+        grid = start[:, None] + width[:, None] * np.linspace(-1, 1, 13)
+        start, g = _best(grid, g2_at(profile, column, cells, rates, grid, np.ones_like(grid)))
+        width = width * 0.3
+    return start, g
+
+
+def _scale(profile: Profile, column: int, cells: Cells, rates: Floats, start: Floats) -> tuple[Floats, Floats]:
+    """Scale alone, on the log; a unit factor nearby is preferred."""
+    log, g, width = np.log(start), start, 0.6
+    for _ in range(4):
+        grid = log[:, None] + width * np.linspace(-1, 1, 13)
+        log, g = _best(grid, g2_at(profile, column, cells, rates, np.zeros_like(grid), np.exp(grid)))
+        width *= 0.3
+    b = np.exp(log)
+    close = np.abs(np.log(UNITS) - log[:, None]) < UNIT_REACH  # (P, units)
+    if close.any():
+        grid = UNITS[None]
+        found = g2_at(profile, column, cells, rates, np.zeros_like(grid), grid)
+        unit, gu = _best(grid, np.where(close, found, np.inf))
+        snap = gu < g + UNIT_SLACK
+        b, g = np.where(snap, unit, b), np.where(snap, gu, g)
+    return b, g
+
+
+def _shift_and_scale(
+    profile: Profile,
+    column: int,
+    cells: Cells,
+    rates: Floats,
+    pivot: Floats,
+    middle: float,
+    spread: Floats,
+    ratio: Floats,
+) -> tuple[Floats, Floats, Floats]:
+    """Both: 7 x 7 grids of (where the pivot went, log scale), four rounds."""
+    m, log, g = np.full_like(ratio, middle), np.log(ratio), ratio
+    wide, tall = 0.8 * spread * ratio, 0.6
+    step = np.linspace(-1, 1, 7)
+    for _ in range(4):
+        centre = (m[:, None, None] + wide[:, None, None] * step[None, :, None]) + np.zeros((1, 1, 7))
+        scale = np.exp(log[:, None, None] + tall * step[None, None, :]) + np.zeros((1, 7, 1))
+        centre, scale = centre.reshape(len(m), -1), scale.reshape(len(m), -1)
+        values = g2_at(profile, column, cells, rates, centre - scale * pivot[:, None], scale)
+        m, g = _best(centre, values)
+        b, _ = _best(scale, values)
+        log, wide, tall = np.log(b), wide * 0.36, tall * 0.36
+    return m - np.exp(log) * pivot, np.exp(log), g

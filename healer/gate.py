@@ -1,0 +1,163 @@
+"""Would the repair help in every world that the rows allow? Two worlds with the same P(x) look the same.
+
+The fit says that both classes moved together. In other worlds the normals moved by one amount and the frauds by
+another, at another fraud rate. Those that explain the feature's values and the score's about as well as the best are
+tried on labelled reference rows: the repair passes only if it helps in the likeliest and hurts in none of them.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from healer.cells import Cells, cells_of, class_cells, g2
+from healer.explain import HIGHEST, LOWEST, SCORE_WEIGHT, Window
+from healer.knowledge import NUDGES, Knowledge
+from shared.alignment import Alignment, Floats, log_odds
+from shared.profile import Profile, known_rows
+from shared.scores import cost_threshold
+
+Places = npt.NDArray[np.intp]
+ALLOWED = 6.0  # dG2 of a world that cannot be ruled out
+FEATURES = 3  # the most informative continuous ones
+TELLS = 0.1  # Kolmogorov-Smirnov distance between the classes from which a feature is informative
+EFFECT_ROWS = 400
+ODDS_CHANGE, PARTING, PARTS = 1.5, 1.4, 2.0
+
+
+class Effect(msgspec.Struct, frozen=True):
+    """On accuracy at the flag threshold, and cost per transaction at the costs' own; estimated without labels.
+
+    before, after: (accuracy, cost) in the likeliest world. gain_worst, gain_best: (accuracy gained, cost saved), each
+    the extreme over the worlds that the rows allow. drop: (accuracy lost, cost added) by the drift itself, at most.
+    """
+
+    before: tuple[float, float]
+    after: tuple[float, float]
+    gain: tuple[float, float]
+    gain_worst: tuple[float, float]
+    gain_best: tuple[float, float]
+    drop: tuple[float, float]
+    worlds: int
+
+
+def effect_of(knowledge: Knowledge, window: Window, alignment: Alignment) -> Effect:
+    """window: rows in the bundle's order. Effect of activating the alignment in place of the frozen network."""
+    profile = knowledge.profile
+    outcomes = Outcomes(knowledge, alignment)
+    rates = 1 / (1 + np.exp(-np.linspace(log_odds(LOWEST), log_odds(HIGHEST), 12)))
+    rates = np.append(rates, [alignment.fraud_rate, profile.fraud_rate])
+    still = len(NUDGES) // 2
+    likeliest = outcomes.at(0, np.array([still]), np.array([still]), np.array([alignment.fraud_rate]))
+    found = [likeliest]
+    score_cells = window.cells_of_score(alignment)
+    for f in _informative(profile):
+        values = (window.rows[:, f] - alignment.shift[f]) / alignment.scale[f]
+        i, j, k = allowed(knowledge, f, cells_of(profile, f, values), score_cells, rates)
+        found.append(outcomes.at(f, i, j, rates[k]))
+    all_ = np.concatenate(found, axis=1)  # (6, worlds)
+    best = all_[:, 0]
+    gain = np.stack([all_[2] - all_[0], all_[1] - all_[3]])
+    return Effect(
+        before=(float(best[0]), float(best[1])),
+        after=(float(best[2]), float(best[3])),
+        gain=(float(gain[0, 0]), float(gain[1, 0])),
+        gain_worst=(float(gain[0].min()), float(gain[1].min())),
+        gain_best=(float(gain[0].max()), float(gain[1].max())),
+        drop=(float((all_[4] - all_[0]).max()), float((all_[1] - all_[5]).max())),
+        worlds=all_.shape[1],
+    )
+
+
+def _informative(profile: Profile) -> list[int]:
+    first = np.argsort(-profile.separation)[:FEATURES]
+    return [int(f) for f in first if not profile.discrete(int(f)) and profile.separation[f] > TELLS]
+
+
+def allowed(
+    knowledge: Knowledge, feature: int, cells: Cells, score_cells: Cells, rates: Floats
+) -> tuple[Places, Places, Places]:
+    """Indices (normals' nudge, frauds' nudge, rate) of the worlds within ALLOWED of the best. cells: of the repaired
+    feature; score_cells: of the repaired score."""
+    profile = knowledge.profile
+    edges = cells.edges[None] - NUDGES[:, None] * profile.deviation[feature]
+    total = _mixed(cells, *class_cells(profile, feature, edges), rates, profile.known(rates))
+    normal_rows, fraud_rows = (s.shape[1] for s in knowledge.nudged(feature))
+    normal, fraud = (_shares(scores, score_cells.edges) for scores in knowledge.nudged(feature))
+    total += SCORE_WEIGHT * _mixed(score_cells, normal, fraud, rates, known_rows(rates, normal_rows, fraud_rows))
+    total += _unlikely(rates, profile.fraud_rate)
+    k, i, j = np.nonzero(total <= total.min() + ALLOWED)
+    return i, j, k
+
+
+def _unlikely(rates: Floats, trained_rate: float) -> Floats:
+    """(rates, nudges of normals, nudges of frauds) -2 ln of how likely such a world is beforehand: log odds of fraud
+    change by 1.5, classes part by 1.4 deviations (one standard deviation each), and most often not at all."""
+    odds = (np.log(rates / (1 - rates)) - log_odds(trained_rate)) / ODDS_CHANGE
+    apart = (NUDGES[:, None] - NUDGES[None]) / PARTING
+    return np.asarray((odds**2)[:, None, None] + (apart**2 + PARTS * (apart != 0))[None])
+
+
+def _mixed(cells: Cells, normal: Floats, fraud: Floats, rates: Floats, known: Floats) -> Floats:
+    """(rates, nudges of normals, nudges of frauds) G2."""
+    return np.stack(
+        [g2(cells, (1 - r) * normal[:, None] + r * fraud[None], k) for r, k in zip(rates, known, strict=True)]
+    )
+
+
+def _shares(scores: Floats, edges: Floats) -> Floats:
+    """(nudges, m) scores to (nudges, K) shares between the edges."""
+    below = np.stack([np.searchsorted(np.sort(row), edges, "right") for row in scores]) / scores.shape[1]
+    return np.diff(np.concatenate([np.zeros((len(below), 1)), below, np.ones((len(below), 1))], axis=1), axis=1)
+
+
+class Outcomes:
+    """Shares of either class flagged, frozen and repaired, in worlds where one feature's classes moved on their own."""
+
+    def __init__(self, knowledge: Knowledge, alignment: Alignment) -> None:
+        self.knowledge, self.alignment, self.profile = knowledge, alignment, knowledge.profile
+        costs = self.profile.costs
+        self.cuts = np.array([log_odds(min(max(self.profile.flag, 1e-9), 1 - 1e-9)), log_odds(cost_threshold(costs))])
+        self.offset = alignment.logit_shift(self.profile.fraud_rate)
+
+    def at(self, feature: int, i: Places, j: Places, rates: Floats) -> Floats:
+        """(6, worlds): accuracy and cost frozen, the same repaired, the same as if nothing had drifted but the rate."""
+        before = [self._flagged(c, feature, at, frozen=True) for c, at in enumerate((i, j))]  # (2 cuts, worlds)
+        after = [self._flagged(c, feature, at, frozen=False) for c, at in enumerate((i, j))]
+        still = np.full_like(i, len(NUDGES) // 2)
+        clean = [(self._scores(c, feature)[still] > self.cuts[:, None, None]).mean(axis=2) for c in (0, 1)]
+        return np.concatenate([self._worth(rates, *pair) for pair in (before, after, clean)])
+
+    def _worth(self, rates: Floats, normal: Floats, fraud: Floats) -> Floats:
+        costs = self.profile.costs
+        accuracy = (1 - rates) * (1 - normal[0]) + rates * fraud[0]
+        cost = (1 - rates) * normal[1] * costs.false_alarm + rates * (1 - fraud[1]) * costs.missed_fraud
+        return np.stack([accuracy, cost])
+
+    def _scores(self, label: int, feature: int) -> Floats:
+        return self.knowledge.nudged(feature)[label][:, :EFFECT_ROWS]
+
+    def _flagged(self, label: int, feature: int, at: Places, *, frozen: bool) -> Floats:
+        """(2 cuts, worlds) shares of the class above each cut."""
+        used, inverse = np.unique(at, return_inverse=True)
+        if not frozen:
+            scores = self._scores(label, feature)[used] + self.offset
+        elif not self.alignment.moved and not self.alignment.order:
+            scores = self._scores(label, feature)[used]
+        else:
+            scores = self._frozen(label, feature, used)
+        share: Floats = (scores[None] > self.cuts[:, None, None]).mean(axis=2)
+        return share[:, inverse]
+
+    def _frozen(self, label: int, feature: int, used: Places) -> Floats:
+        """(used nudges, rows) what the network makes of the rows as they would be fed."""
+        rows = self.knowledge.rows[label][:EFFECT_ROWS]
+        many = np.repeat(rows[None], len(used), axis=0)
+        many[:, :, feature] += (NUDGES[used] * self.profile.deviation[feature])[:, None]
+        fed = np.array(self.alignment.shift) + np.array(self.alignment.scale) * many.reshape(-1, rows.shape[1])
+        if self.alignment.order:
+            ordered = np.empty_like(fed)
+            ordered[:, list(self.alignment.order)] = fed
+            fed = ordered
+        return self.profile.logit(fed).reshape(len(used), -1)

@@ -1,0 +1,65 @@
+"""What diagnosis works out of a profile once: bootstrap thresholds, and scores of labelled rows as they move."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from healer.cells import cells_of, class_cells, g2, surprise
+from shared.alignment import Floats
+from shared.profile import Profile
+
+DRAWS = 60
+MISFIT_SHARE = 0.005  # of undrifted windows whose goodness of fit is refused
+NUDGES = np.linspace(-3, 3, 41)  # reference deviations
+TABLE_ROWS = 750  # labelled rows of a class that are moved about
+
+
+class Knowledge:
+    """Of one bundle. Everything is drawn with one seed, so the same bundle gives the same answers."""
+
+    def __init__(self, profile: Profile, *, seed: int = 0) -> None:
+        self.profile = profile
+        self._seed = seed
+        self._misfit: dict[int, float] = {}
+        self._nudged: dict[int, tuple[Floats, Floats]] = {}
+        rng = np.random.default_rng(seed)
+        self.rows = tuple(
+            profile.x[rng.permutation(np.flatnonzero(profile.y == fraud))[:TABLE_ROWS]] for fraud in (False, True)
+        )
+
+    def misfit(self, n: int) -> float:
+        """The z of the worst column's G2 that undrifted windows of n rows pass with probability MISFIT_SHARE:
+        the bootstrap's 90% quantile, and an exponential tail beyond it (healing.md)."""
+        size = min((s for s in (100, 200, 300, 500, 1_000, 2_000, 5_000) if s >= n), default=5_000)
+        if size not in self._misfit:
+            rng = np.random.default_rng([self._seed, size])
+            profile, peaks = self.profile, []
+            values = np.column_stack([profile.x, profile.logit(profile.x)])
+            for _ in range(DRAWS):
+                drawn = values[rng.integers(0, profile.n, size)]
+                peaks.append(max(self._quiet_z(c, drawn[:, c], size) for c in range(profile.d + 1)))
+            self._misfit[size] = float(np.quantile(peaks, 0.9)) + 0.35 * math.log(0.1 / MISFIT_SHARE)
+        return self._misfit[size]
+
+    def _quiet_z(self, column: int, values: Floats, size: int) -> float:
+        """Of rows drawn from the reference itself: G2 needs no allowance for the reference's own error."""
+        cells = cells_of(self.profile, column, values)
+        rate = self.profile.fraud_rate
+        normal, fraud = class_cells(self.profile, column, cells.edges)
+        known = np.array(float(self.profile.n))
+        statistic = float(g2(cells, (1 - rate) * normal + rate * fraud, known)) * (1 + size / self.profile.n)
+        return surprise(statistic, cells.degrees)
+
+    def nudged(self, feature: int) -> tuple[Floats, Floats]:
+        """Scores (41, m) of the labelled normals and frauds with the feature moved by NUDGES deviations."""
+        if feature not in self._nudged:
+            step = NUDGES * self.profile.deviation[feature]
+            self._nudged[feature] = tuple(self._moved(rows, feature, step) for rows in self.rows)  # type: ignore[assignment]
+        return self._nudged[feature]
+
+    def _moved(self, rows: Floats, feature: int, steps: Floats) -> Floats:
+        many = np.repeat(rows[None], len(steps), axis=0)
+        many[:, :, feature] += steps[:, None]
+        return self.profile.logit(many.reshape(-1, rows.shape[1])).reshape(len(steps), -1)

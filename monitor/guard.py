@@ -1,0 +1,183 @@
+"""When to ask for a diagnosis, activate, switch to a remembered state, take back: a fold over blocks. Pure.
+
+The guard decides; it does not fit. A fit is the healer's answer to a request. It keeps sums of the newest blocks under
+every state it knows, never rows.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from monitor.detect import WINDOWS, Sums, worst_z
+from shared.alignment import Alignment, Floats
+from shared.profile import Profile
+
+BLOCKS = 10  # the window a diagnosis reads, at most
+MEMORY = 5  # healed states remembered
+BLOCK_REJECTS = 3.3  # z of one block that a state does not explain
+SWITCH_GAIN = 1.5  # z by which another known state must explain it better
+RESIDUAL = 3.2  # z under the active state from which it is fitted again
+SUSPICION = 5  # batches for which an alarm stays open
+FAILURES = 2  # refits that fail in a row before the active state is withdrawn
+PATIENCE = 4  # refusals in a row after which the guard asks every second block, twice as many: every third, ..
+REST = 4  # blocks between two requests, at most
+GROWN = (5, 10)  # blocks of one law at which a young fit is made again
+
+
+class Known(msgspec.Struct, frozen=True):
+    """A state that may be active: the frozen network (name "identity"), or a heal. verdict: what it undoes."""
+
+    name: str
+    alignment: Alignment
+    verdict: str
+
+
+class Guard(msgspec.Struct, frozen=True):
+    """known: the frozen network first, then heals, oldest first. active: index into known. blocks: per newest block,
+    oldest first, its sums under each known state (None: that state is younger than the block). count: blocks so far.
+    alarm: block of the newest alarm, 0: none. fitted: blocks behind the active fit. failures: refits in a row.
+    asked: block of the newest request. refusals: in a row, with no heal in force. healed: heals so far. z: newest."""
+
+    known: tuple[Known, ...]
+    active: int = 0
+    blocks: tuple[tuple[Sums | None, ...], ...] = ()
+    count: int = 0
+    alarm: int = 0
+    fitted: int = 0
+    failures: int = 0
+    asked: int = 0
+    refusals: int = 0
+    healed: int = 0
+    verdict: str = "none"
+    z: float = 0.0
+
+    @property
+    def state(self) -> Known:
+        return self.known[self.active]
+
+
+class Activate(msgspec.Struct, frozen=True):
+    """Put a known state in force. reason: for people."""
+
+    state: Known
+    reason: Literal["heal", "refit", "switch", "drift-ended", "withdrawn"]
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """Ask the healer about the newest blocks. reason: for people."""
+
+    blocks: int
+    reason: Literal["alarm", "residual", "more-rows"]
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What the guard reads of a diagnosis. blocks: how many of the newest blocks it is about; 0: too few to say."""
+
+    verdict: str
+    promote: bool
+    blocks: int
+    active_fits: bool
+    alignment: Alignment | None = None
+
+
+def begin(frozen: Alignment) -> Guard:
+    """Before the first block."""
+    return Guard(known=(Known("identity", frozen, "none"),))
+
+
+def on_block(guard: Guard, sums: tuple[Sums, ...], profile: Profile, h: float) -> tuple[Guard, Activate | Ask | None]:
+    """sums: of the new block under each of guard.known, in that order. h: detect.threshold."""
+    blocks = (*guard.blocks, sums)[-BLOCKS:]
+    guard = msgspec.structs.replace(guard, blocks=blocks, count=guard.count + 1)
+    if (other := _better_known(guard, profile)) is not None:
+        guard = msgspec.structs.replace(
+            guard, active=other, failures=0, fitted=BLOCKS, alarm=0, blocks=blocks[-1:],
+            verdict=guard.known[other].verdict, z=_z(guard, other, profile, 1),
+        )  # fmt: skip
+        return guard, Activate(guard.state, "switch" if other else "drift-ended")
+    if guard.active == 0:
+        z = _z(guard, 0, profile, WINDOWS[-1])
+        alarm = guard.count if z > h else guard.alarm
+        open_ = bool(alarm) and guard.count - alarm < SUSPICION
+        if not open_:
+            return msgspec.structs.replace(guard, z=z, alarm=alarm, verdict="none", refusals=0), None
+        guard = msgspec.structs.replace(guard, z=z, alarm=alarm)
+        resting = guard.count - guard.asked <= min(guard.refusals // PATIENCE, REST)
+        return (guard, None) if resting or len(blocks) < 2 else _ask(guard, "alarm")
+    z = _z(guard, guard.active, profile, WINDOWS[-1])
+    guard = msgspec.structs.replace(guard, z=z)
+    if z > RESIDUAL:
+        return _ask(guard, "residual")
+    if any(len(blocks) >= grown > guard.fitted for grown in GROWN):
+        return _ask(guard, "more-rows")
+    return guard, None
+
+
+def on_answer(guard: Guard, answer: Answer, deviation: Floats) -> tuple[Guard, Activate | None]:
+    """deviation (d,): of the reference, by which states are told apart."""
+    if not answer.blocks:
+        return guard, None
+    guard = msgspec.structs.replace(guard, blocks=guard.blocks[-answer.blocks :], fitted=answer.blocks)
+    if answer.promote and answer.alignment is not None:
+        return _activated(guard, answer.alignment, answer.verdict, deviation)
+    if guard.active == 0:
+        return msgspec.structs.replace(guard, verdict=answer.verdict, refusals=guard.refusals + 1), None
+    if answer.verdict in ("none", "harmless"):
+        return _frozen(guard, answer.verdict, "drift-ended")
+    if answer.active_fits:
+        return msgspec.structs.replace(guard, failures=0), None
+    guard = msgspec.structs.replace(guard, failures=guard.failures + 1)
+    return _frozen(guard, answer.verdict, "withdrawn") if guard.failures >= FAILURES else (guard, None)
+
+
+def _ask(guard: Guard, reason: Literal["alarm", "residual", "more-rows"]) -> tuple[Guard, Ask]:
+    return msgspec.structs.replace(guard, asked=guard.count), Ask(len(guard.blocks), reason)
+
+
+def _z(guard: Guard, state: int, profile: Profile, longest: int) -> float:
+    """Worst z of the newest blocks that have sums under the state."""
+    found: list[Sums] = []
+    for block in reversed(guard.blocks):
+        sums = block[state] if state < len(block) else None
+        if sums is None:
+            break
+        found.append(sums)
+    return worst_z(profile, found[::-1], guard.known[state].alignment.fraud_rate, longest=longest)
+
+
+def _better_known(guard: Guard, profile: Profile) -> int | None:
+    """Where the newest block rejects the active state: another known one that explains it, and clearly better."""
+    if len(guard.known) == 1:
+        return None
+    now = _z(guard, guard.active, profile, 1)
+    if now < BLOCK_REJECTS:
+        return None
+    others = [(_z(guard, k, profile, 1), k) for k in range(len(guard.known)) if k != guard.active]
+    z, best = min(others)
+    return best if z < BLOCK_REJECTS and z < now - SWITCH_GAIN else None
+
+
+def _frozen(guard: Guard, verdict: str, reason: Literal["drift-ended", "withdrawn"]) -> tuple[Guard, Activate]:
+    alarm = guard.count if reason == "withdrawn" else 0
+    guard = msgspec.structs.replace(guard, active=0, failures=0, verdict=verdict, alarm=alarm)
+    return guard, Activate(guard.state, reason)
+
+
+def _activated(guard: Guard, alignment: Alignment, verdict: str, deviation: Floats) -> tuple[Guard, Activate]:
+    """A refinement takes the active state's place; a new state is remembered beside it, in place of any near it and of
+    the oldest beyond MEMORY. Blocks from before have no sums under it."""
+    healed = guard.healed + 1
+    new = Known(f"heal-{healed}", alignment, verdict)
+    refines = guard.active > 0 and alignment.near(guard.state.alignment, deviation)
+    drop = {k for k, s in enumerate(guard.known) if k and alignment.near(s.alignment, deviation)}
+    drop |= {guard.active} if refines else set()
+    kept = [k for k in range(len(guard.known)) if k not in drop]
+    kept = [0, *kept[1:][-(MEMORY - 1) :]]
+    blocks = tuple((*(b[k] if k < len(b) else None for k in kept), None) for b in guard.blocks)
+    guard = msgspec.structs.replace(
+        guard, known=(*(guard.known[k] for k in kept), new), active=len(kept), blocks=blocks, failures=0,
+        verdict=verdict, healed=healed, alarm=0, refusals=0,
+    )  # fmt: skip
+    return guard, Activate(new, "refit" if refines else "heal")

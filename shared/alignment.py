@@ -1,0 +1,61 @@
+"""What a heal without labels does to a stream: order its columns, undo an affine change of each, move the rate."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+
+class Alignment(msgspec.Struct, frozen=True):
+    """Rows (n, d) are read as (x[:, order] - shift) / scale; the logit gains logit(fraud_rate) - logit(trained rate).
+
+    shift, scale: d numbers each, in the feature's own unit as it arrives; scale > 0. order: where each of the
+    bundle's columns stands in the feed, empty where every column is in its place.
+    """
+
+    shift: tuple[float, ...]
+    scale: tuple[float, ...]
+    fraud_rate: float
+    order: tuple[int, ...] = ()
+
+    @property
+    def moved(self) -> list[int]:
+        """Columns with a shift or a scale."""
+        return [f for f, (a, b) in enumerate(zip(self.shift, self.scale, strict=True)) if a != 0 or b != 1]
+
+    def ordered(self, x: npt.NDArray[np.floating]) -> Floats:
+        """(n, d) as fed to (n, d) in the bundle's order, float64."""
+        rows = np.asarray(x, np.float64)
+        return rows[:, list(self.order)] if self.order else rows
+
+    def undo(self, x: npt.NDArray[np.floating]) -> Floats:
+        """(n, d) as fed to (n, d) as the network was trained to read them, float64."""
+        rows = self.ordered(x)
+        return (rows - np.array(self.shift)) / np.array(self.scale) if self.moved else rows
+
+    def logit_shift(self, trained_rate: float) -> float:
+        """What a changed fraud rate adds to the logit (Bayes; both rates in 0..1, exclusive)."""
+        return log_odds(self.fraud_rate) - log_odds(trained_rate)
+
+    def near(self, other: Alignment, deviation: Floats) -> bool:
+        """A refinement of other, not another state: same order, shifts within .3 deviations (d,), scales within 22%,
+        odds of fraud within a factor of 1.5."""
+        a, b = np.array(self.shift) - other.shift, np.log(np.array(self.scale) / other.scale)
+        steps = np.abs(a) < 0.3 * deviation * np.array(self.scale)
+        rates = abs(log_odds(self.fraud_rate) - log_odds(other.fraud_rate)) < math.log(1.5)
+        return self.order == other.order and rates and bool(np.all(steps) and np.all(np.abs(b) < 0.2))
+
+
+def identity(d: int, fraud_rate: float) -> Alignment:
+    """Nothing is changed."""
+    return Alignment((0.0,) * d, (1.0,) * d, fraud_rate)
+
+
+def log_odds(p: float) -> float:
+    """logit, p in 0..1 exclusive."""
+    return math.log(p / (1 - p))

@@ -1,0 +1,176 @@
+"""What detection and diagnosis know of a bundle's training data: the law of every column in either class.
+
+A column is a feature 0..d-1, or the score (column d): the frozen network's logit. Laws are empirical; a fraud rate pi
+mixes them: F = (1 - pi) F_normal + pi F_fraud.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.alignment import Alignment, Floats
+from shared.bundle import Array, Bundle, Costs
+from shared.forward import BLOCK, CHUNK, Network
+
+Logit = Callable[[npt.NDArray[np.floating]], Floats]
+ORDERS = 4  # Legendre polynomials 1..4: location, spread, skew, tails
+FEW = 20  # a column with fewer distinct values is discrete: it has atoms, and no affine change
+MIN_CLASS = 30  # labelled rows of a class below which its law is not known
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Built once per bundle with profile_of. x (n, d) float64, y (n,) bool: the labelled reference rows."""
+
+    x: Floats
+    y: npt.NDArray[np.bool_]
+    logit: Logit  # (n, d) to (n,): the frozen network
+    columns: tuple[tuple[Floats, Floats], ...]  # d + 1 times: sorted values of normals, of frauds
+    distinct: npt.NDArray[np.int64]  # (d + 1,) distinct values
+    top_share: Floats  # (d + 1,) share of the most common value
+    deviation: Floats  # (d,)
+    separation: Floats  # (d,) Kolmogorov-Smirnov distance between the classes: how informative
+    flag: float  # probability above which a row is flagged
+    costs: Costs
+    _moments: dict[float, tuple[Floats, Floats]] = field(default_factory=dict, repr=False)
+
+    @property
+    def n(self) -> int:
+        return len(self.y)
+
+    @property
+    def d(self) -> int:
+        return len(self.deviation)
+
+    @property
+    def fraud_rate(self) -> float:
+        return float(self.y.mean())
+
+    def known(self, fraud_rate: Floats) -> Floats:
+        """How many plain rows would tell as much of the mixture at this rate: n at the trained rate, far fewer
+        where most of the mixture is the rarer class."""
+        return known_rows(fraud_rate, len(self.columns[0][0]), len(self.columns[0][1]))
+
+    def discrete(self, column: int) -> bool:
+        return bool(self.distinct[column] < FEW)
+
+    def class_cdf(self, column: int, t: Floats) -> tuple[Floats, Floats]:
+        """P(value <= t) of normals and of frauds; t any shape."""
+        normal, fraud = self.columns[column]
+        return np.searchsorted(normal, t, "right") / len(normal), np.searchsorted(fraud, t, "right") / len(fraud)
+
+    def quantile(self, column: int, q: float, fraud_rate: float) -> float:
+        """Of the mixture, q in 0..1."""
+        normal, fraud = self.columns[column]
+        values = np.concatenate([normal, fraud])
+        weights = np.repeat([(1 - fraud_rate) / len(normal), fraud_rate / len(fraud)], [len(normal), len(fraud)])
+        order = np.argsort(values, kind="stable")
+        at = int(np.searchsorted(np.cumsum(weights[order]), q))
+        return float(values[order[min(at, len(values) - 1)]])
+
+    def read(self, x: npt.NDArray[np.floating], alignment: Alignment) -> Floats:
+        """Rows (n, d) as fed to all columns (n, d + 1) as the network reads them: features, then the score."""
+        rows = alignment.undo(x)
+        return np.column_stack([rows, self.logit(rows)])
+
+    def moment_sums(self, values: Floats, fraud_rate: float) -> Floats:
+        """All columns (n, d + 1) to (d + 1, 4): Legendre moments of the mid-PIT, summed over rows; so they add up."""
+        return np.stack([self._legendre(c, values[:, c], fraud_rate).sum(axis=1) for c in range(self.d + 1)])
+
+    def row_moments(self, values: Floats, fraud_rate: float) -> Floats:
+        """All columns (n, d + 1) to (n, d + 1, 4)."""
+        return np.stack([self._legendre(c, values[:, c], fraud_rate).T for c in range(self.d + 1)], axis=1)
+
+    def moments(self, fraud_rate: float) -> tuple[Floats, Floats]:
+        """Mean and variance (d + 1, 4) of one row's Legendre moments under the reference at this fraud rate."""
+        key = round(fraud_rate, 4)
+        if key not in self._moments:
+            if len(self._moments) >= 64:
+                self._moments.clear()
+            pi, means, variances = key, [], []
+            for c, (normal, fraud) in enumerate(self.columns):
+                a, b = self._legendre(c, normal, fraud_rate), self._legendre(c, fraud, fraud_rate)
+                mean = (1 - pi) * a.mean(axis=1) + pi * b.mean(axis=1)
+                means.append(mean)
+                variances.append((1 - pi) * (a**2).mean(axis=1) + pi * (b**2).mean(axis=1) - mean**2)
+            self._moments[key] = np.stack(means), np.stack(variances)
+        return self._moments[key]
+
+    def _legendre(self, column: int, values: Floats, fraud_rate: float) -> Floats:
+        """(n,) to (4, n). Values within a float32 rounding of a reference value count as equal to it: x * 100 / 100
+        is not always x."""
+        normal, fraud = self.columns[column]
+        spread = self.deviation[column] if column < self.d else 1.0
+        near = 1e-6 * (np.abs(values) + spread)
+        above, below = values + near, values - near
+        f0 = (np.searchsorted(normal, above, "right") + np.searchsorted(normal, below, "left")) / len(normal)
+        f1 = (np.searchsorted(fraud, above, "right") + np.searchsorted(fraud, below, "left")) / len(fraud)
+        u = (1 - fraud_rate) * f0 + fraud_rate * f1 - 1  # 2 * midPIT - 1, in -1..1
+        s = u * u
+        return np.stack([u, (3 * s - 1) / 2, (5 * s - 3) * u / 2, ((35 * s - 30) * s + 3) / 8])
+
+
+def known_rows(fraud_rate: Floats, normals: int, frauds: int) -> Floats:
+    """1 / ((1 - pi)^2 / normals + pi^2 / frauds): how many plain rows tell as much as these of either class."""
+    return np.asarray(1 / ((1 - fraud_rate) ** 2 / normals + fraud_rate**2 / frauds))
+
+
+def profile_of(bundle: Bundle) -> Profile:
+    """From a bundle's labelled rows. Raises ValueError where a class has fewer than 30 of them."""
+    manifest = bundle.manifest
+    return profile_from(
+        bundle.reference_x, bundle.reference_y, frozen_logit(Network.of(bundle)),
+        flag=manifest.thresholds.flag, costs=manifest.costs,
+    )  # fmt: skip
+
+
+def profile_from(
+    x: npt.NDArray[np.floating],
+    y: npt.NDArray[np.generic],
+    logit: Logit,
+    *,
+    flag: float = 0.5,
+    costs: Costs | None = None,
+) -> Profile:
+    """From labelled rows x (n, d), y (n,) of 0/1 and any frozen model's logit. Raises ValueError as profile_of."""
+    rows, fraud = np.asarray(x, np.float64), np.asarray(y) == 1
+    if min(fraud.sum(), (~fraud).sum()) < MIN_CLASS:
+        raise ValueError(f"diagnosis needs {MIN_CLASS} labelled rows of either class, here are "
+            f"{int(fraud.sum())} frauds and {int((~fraud).sum())} others")  # fmt: skip
+    values = np.column_stack([rows, logit(rows)])
+    columns = tuple((np.sort(v[~fraud]), np.sort(v[fraud])) for v in values.T)
+    counts = [np.unique(v, return_counts=True)[1] for v in values.T]
+    separation = [
+        np.abs(np.searchsorted(a, v, "right") / len(a) - np.searchsorted(b, v, "right") / len(b)).max()
+        for v, (a, b) in zip(rows.T, columns, strict=False)
+    ]
+    return Profile(
+        x=rows, y=fraud, logit=logit, columns=columns,
+        distinct=np.array([len(c) for c in counts]), top_share=np.array([c.max() / len(rows) for c in counts]),
+        deviation=np.maximum(rows.std(axis=0), 1e-12), separation=np.array(separation),
+        flag=flag, costs=costs or Costs(),
+    )  # fmt: skip
+
+
+def frozen_logit(network: Network) -> Logit:
+    """(n, d) of any float to (n,) float64: the network without an adapter. Features so large that float32 overflows
+    give the largest finite numbers, not NaN, so that their rank stays."""
+
+    def logit(x: npt.NDArray[np.floating]) -> Floats:
+        limit = 1e30
+        rows = np.clip(np.asarray(x), -limit, limit).astype(np.float32)
+        n = len(rows)
+        if n % BLOCK:
+            rows = np.concatenate([rows, np.zeros((-n % BLOCK, rows.shape[1]), np.float32)])
+        with np.errstate(over="ignore", invalid="ignore"):
+            parts: list[Array] = [
+                network.logit(network.hidden(rows[i : i + CHUNK])) for i in range(0, len(rows), CHUNK)
+            ]
+        out = np.concatenate(parts)[:n].astype(np.float64) if parts else np.zeros(0)
+        return np.nan_to_num(out, nan=0.0, posinf=limit, neginf=-limit)
+
+    return logit

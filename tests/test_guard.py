@@ -1,0 +1,112 @@
+"""The guard: asks on drift, activates what is promoted, switches back at once, withdraws, and survives JSON."""
+
+import msgspec
+import numpy as np
+from drifting import V14, batches, moved, profile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from healer.knowledge import Knowledge
+from monitor.detect import Sums, sums_of, threshold
+from monitor.guard import BLOCKS, MEMORY, Activate, Answer, Ask, Guard, begin, on_answer, on_block
+from producer.scenarios import SCENARIOS
+from selfheal.gauntlet.run import Pipeline, run
+from shared.alignment import Alignment, Floats, identity
+
+P = profile()
+H = threshold(P)
+
+
+def shifted(amount: float) -> Alignment:
+    shift = [0.0] * P.d
+    shift[V14] = amount
+    return Alignment(tuple(shift), (1.0,) * P.d, P.fraud_rate)
+
+
+def feed(guard: Guard, x: Floats) -> tuple[Guard, Activate | Ask | None]:
+    sums = tuple(sums_of(P, P.read(x, k.alignment), k.alignment.fraud_rate) for k in guard.known)
+    return on_block(guard, sums, P, H)
+
+
+def healed(amount: float = -2.2) -> Guard:
+    guard = begin(identity(P.d, P.fraud_rate))
+    for x in moved(batches(1, 2), amount):
+        guard, _ = feed(guard, x)
+    guard, action = on_answer(guard, Answer("shift", True, 2, False, shifted(amount)), P.deviation)
+    assert isinstance(action, Activate)
+    return guard
+
+
+def test_drift_brings_a_request_and_quiet_brings_none() -> None:
+    guard = begin(identity(P.d, P.fraud_rate))
+    for x in batches(0, 10):
+        guard, action = feed(guard, x)
+        assert action is None
+    for x in moved(batches(1, 2), -2.2):
+        guard, action = feed(guard, x)
+    assert isinstance(action, Ask)
+    assert action.blocks <= BLOCKS
+
+
+def test_the_end_of_a_drift_switches_back_at_once_and_its_return_too() -> None:
+    guard = healed()
+    guard, action = feed(guard, batches(2, 1)[0])
+    assert isinstance(action, Activate)
+    assert action.reason == "drift-ended"
+    assert guard.active == 0
+    guard, action = feed(guard, moved(batches(3, 1), -2.2)[0])
+    assert isinstance(action, Activate)
+    assert action.reason == "switch"
+    assert guard.state.name == "heal-1"
+
+
+def test_two_refits_that_fail_withdraw_the_heal() -> None:
+    guard, failed = healed(), Answer("unexplained", False, 3, False)
+    guard, action = on_answer(guard, failed, P.deviation)
+    assert action is None
+    guard, action = on_answer(guard, failed, P.deviation)
+    assert isinstance(action, Activate)
+    assert action.reason == "withdrawn"
+    assert guard.verdict == "unexplained"
+
+
+def test_a_refused_refit_keeps_a_heal_that_still_fits() -> None:
+    guard = healed()
+    for _ in range(5):
+        guard, action = on_answer(guard, Answer("unexplained", False, 3, True), P.deviation)
+        assert action is None
+    assert guard.verdict == "shift"
+
+
+@given(st.lists(st.floats(-9, 9), min_size=1, max_size=12))
+@settings(max_examples=20, deadline=None)
+def test_memory_is_bounded_and_the_frozen_state_is_never_forgotten(amounts: list[float]) -> None:
+    guard = begin(identity(P.d, P.fraud_rate))
+    for amount in amounts:
+        block = Sums(100, (0.0,) * (4 * (P.d + 1)))
+        guard = msgspec.structs.replace(guard, blocks=(*guard.blocks, (block,) * len(guard.known)))
+        guard, _ = on_answer(guard, Answer("shift", True, 1, False, shifted(amount)), P.deviation)
+        assert guard.state.alignment == shifted(amount)
+        assert guard.known[0].name == "identity"
+        assert len(guard.known) <= 1 + MEMORY
+        assert all(len(b) <= len(guard.known) for b in guard.blocks)
+
+
+def test_the_state_is_the_same_after_a_restart() -> None:
+    guard = healed()
+    guard, _ = feed(guard, moved(batches(4, 1), -2.2)[0])
+    again = msgspec.json.decode(msgspec.json.encode(guard), type=Guard)
+    assert again == guard
+    x = batches(5, 1)[0]
+    assert feed(again, x) == feed(guard, x)
+
+
+def test_a_whole_stream_is_healed_and_repeats_itself() -> None:
+    knowledge = Knowledge(P)
+    rows, pipeline = run(SCENARIOS["S1"], 0, knowledge, H, 20)
+    again, _ = run(SCENARIOS["S1"], 0, Knowledge(P), H, 20)
+    assert rows == again
+    assert isinstance(pipeline, Pipeline)
+    last = np.array([r.accuracy for r in rows[-5:]]).mean(axis=0)
+    assert last[1] > last[0] + 0.3
+    assert rows[-1].verdict == "shift"
