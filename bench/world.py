@@ -17,7 +17,7 @@ import orjson
 from confluent_kafka.admin import AdminClient
 
 from producer.generator import REFERENCE
-from shared.kafka import group_offsets
+from shared.kafka import group_offsets, watermarks
 
 ROWS = 100  # per message, as in performance.md
 BROKER_TIME = {"message.timestamp.type": "LogAppendTime"}
@@ -80,13 +80,8 @@ def stamp_by_broker(bootstrap: str, topic: str) -> None:
 
 
 def ends(bootstrap: str, topic: str) -> dict[int, int]:
-    """High watermark per partition."""
-    consumer = ck.Consumer({"bootstrap.servers": bootstrap, "group.id": "bench-ends"})
-    try:
-        parts = consumer.list_topics(topic, 10).topics[topic].partitions
-        return {p: consumer.get_watermark_offsets(ck.TopicPartition(topic, p), 10)[1] for p in parts}
-    finally:
-        consumer.close()
+    """End offset per partition."""
+    return {p: high for p, (_, high) in watermarks({"bootstrap.servers": bootstrap}, topic).items()}
 
 
 def committed(bootstrap: str, group: str, topic: str) -> int:
