@@ -12,7 +12,7 @@ help:  ## this list
 
 install: $(STAMP)  ## .venv with everything in it; quick when nothing changed
 
-$(STAMP): pyproject.toml constraints.txt tools/install
+$(STAMP): pyproject.toml constraints.txt tools/install tools/excludes.txt
 	@tools/install
 
 demo: $(STAMP)  ## a model drifts, heals and is judged, on a real Kafka, in about a minute
