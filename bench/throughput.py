@@ -15,6 +15,8 @@ import psutil
 
 from bench import world
 
+QUIX = ("quix-plain", "quix-tuned")  # quix_app.py says what they are
+
 
 def run(
     bootstrap: str, prefix: str, bundle: Path, work: Path, quix_python: Path | None, *, messages: int, rounds: int,
@@ -24,24 +26,22 @@ def run(
     topic = f"{prefix}.transactions"
     say(f"filling {topic} with {messages:,} messages of {world.ROWS} rows")
     world.fill(bootstrap, topic, messages)
-    outs = {name: f"{prefix}.bench-{name}" for name in ("ceiling", "quix")}
-    for out in (*outs.values(), f"{outs['quix']}-conflicts"):
+    outs = {name: f"{prefix}.bench-{name}" for name in ("ceiling", *QUIX)}
+    for out in (*outs.values(), *(f"{outs[name]}-conflicts" for name in QUIX)):
         world.make_topic(bootstrap, out)
     world.stamp_by_broker(bootstrap, f"{prefix}.predictions")
     rates: dict[str, list[float]] = {}
     rss: list[float] = []
     starts: list[float] = []
     for turn in range(rounds):
-        for name in ("ceiling", "scorer", f"{scorers} scorers", "quix"):
-            if name == "quix" and quix_python is None:
+        for name in ("ceiling", "scorer", f"{scorers} scorers", *QUIX):
+            if name in QUIX and quix_python is None:
                 continue
             group = f"{prefix}.scorer" if "scorer" in name else f"{prefix}.bench-{name}-{turn}"
             out = f"{prefix}.predictions" if "scorer" in name else outs[name]
             commands = {
                 "ceiling": [[sys.executable, "-m", "bench.ceiling", bootstrap, topic, outs["ceiling"], group, "2100"]],
-                "quix": [
-                    [str(quix_python), "-m", "bench.quix_app", bootstrap, topic, outs["quix"], group, str(bundle)]
-                ],
+                **{n: [_quix(quix_python, bootstrap, topic, outs[n], group, bundle, n)] for n in QUIX},
                 "scorer": [_scorer(prefix, bundle, 0)],
                 f"{scorers} scorers": [_scorer(prefix, bundle, i) for i in range(scorers)],
             }[name]
@@ -55,6 +55,10 @@ def run(
     table = {n: {"rate": statistics.median(r), "ratio": statistics.median(r) / ceiling} for n, r in rates.items()}
     table["scorer"] |= {"rss_mib": statistics.median(rss), "start_s": statistics.median(starts)}
     return table
+
+
+def _quix(python: Path | None, bootstrap: str, topic: str, out: str, group: str, bundle: Path, name: str) -> list[str]:
+    return [str(python), "-m", "bench.quix_app", bootstrap, topic, out, group, str(bundle), name.removeprefix("quix-")]
 
 
 def _scorer(prefix: str, bundle: Path, slot: int) -> list[str]:
