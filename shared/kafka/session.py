@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import confluent_kafka as ck
@@ -16,6 +17,7 @@ from shared.kafka.writing import Failures, abort, commit, fencing_told_apart, op
 
 ABORTS_MAX = 20  # so many in a row and it is no passing trouble
 _SEEK_WAIT_S = 0.02
+_SETTLE_S, _LEAVE_S = 0.1, 2.0
 # Before compression; the broker judges after it. Junk that came in compressed must go out to the dead letters.
 OUTPUT_MAX_BYTES = 64 * 1024 * 1024
 
@@ -40,6 +42,7 @@ class Session:
         self._next: dict[tuple[str, int], int] = {}
         self._starts: dict[tuple[str, int], int] = {}  # committed offset of partitions nothing was taken from yet
         self._aborts = 0  # in a row
+        self._closed = False
         self._failures, complaints = Failures(), Complaints()
         self._producer = open_writer(
             kafka, name, self._failures, complaints, **{
@@ -221,4 +224,18 @@ class Session:
     def close(self) -> None:
         """Let go of the consumer; an idle producer needs no goodbye (and its close fails where it was fenced). The
         partitions stay this name's until the session timeout: a successor takes them over at once, others wait."""
-        shut(self._consumer.close)
+        if not self._closed:
+            self._closed = True
+            shut(self._leave)
+
+    def _leave(self) -> None:
+        """End the subscription, serve the rebalance that this or a joining under way brings, then close. A rebalance
+        left to close itself can hang the process (seen): its callback waits, and keeps the GIL, for the answer of a
+        thread that has stopped listening, so that not even the time-out of shut would be looked at."""
+        with suppress(ck.KafkaException):  # a fenced one is out of the group already
+            self._consumer.unsubscribe()
+        deadline = Deadline(_LEAVE_S)
+        self._consumer.poll(_SETTLE_S)
+        while self._consumer.assignment() and not deadline.passed():
+            self._consumer.poll(_SETTLE_S)
+        self._consumer.close()
