@@ -78,7 +78,7 @@ def test_the_environment_alone_counts_no_file_lying_about(monkeypatch, tmp_path)
     (tmp_path / ".env").write_text("SCORER_TURN_MAX=10\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SCORER_TURN_MAX", raising=False)
-    assert load(ScorerSettings).turn_max == 64
+    assert load(ScorerSettings).turn_max == ScorerSettings.model_fields["turn_max"].default != 10
 
 
 @pytest.mark.parametrize("kind", KINDS)
