@@ -68,6 +68,7 @@ def _on_prediction(state: State, setup: Setup, record: Input, at: str) -> list[D
         message = f"batch {name} came again: its first prediction stands"
         return [says.event("record-refused", at, message, batch_id=name)] if lockstep else []
     core.batches += 1
+    core.read[record.source.partition] = core.read.get(record.source.partition, 0) + 1
     state.window = pushed(state.window, prediction.feature_sums, len(prediction.transaction_ids))
     z = z_score(state.window, setup.calibration.watched, setup.calibration)
     drifting = z is not None and z > setup.thresholds.fidi_threshold

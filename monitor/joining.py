@@ -9,6 +9,7 @@ from monitor.state import Batch, EarlyLabels, State
 from shared.records import MAX_ROWS, Labels, Source
 
 TURN_MAX = 10_000  # most records of a turn (MONITOR_TURN_MAX)
+LOOK_EVERY = 64  # batches
 EARLY_BYTES = 1024 * 1024  # most labels held early for one batch: a part of the state must fit a record
 
 
@@ -49,15 +50,23 @@ def hold(state: State, labels: Labels, source: Source, size: int, most: int) -> 
     record = EarlyLabels(source=source, transaction_ids=labels.transaction_ids, labels=labels.labels)
     state.keep_early(labels.batch_id, record, size)
     while len(state.early) > most + TURN_MAX:
-        _drop_oldest(state)
+        _drop(state, next(iter(state.early)))
 
 
 def expire(state: State, most: int) -> None:
-    """Drop the labels of batches that are not among the 2 * most read since: nobody will ask for them."""
-    while state.early and next(iter(state.early.values())).since + 2 * most < state.core.batches:
-        _drop_oldest(state)
+    """Now and then drop labels that nobody will ask for: of batches that are not among the 2 * most predictions read
+    since from the same partition. (A batch's labels and its prediction lie in partitions of the same number; what
+    was read of other partitions says nothing, in a backlog one may be read long before the other.)"""
+    if len(state.early) < most / 2 or state.core.batches % LOOK_EVERY:
+        return
+    read = state.core.read
+    old = [
+        batch_id for batch_id, e in state.early.items()
+        if e.since + 2 * most < read.get(e.records[0].source.partition, 0)
+    ]  # fmt: skip
+    for batch_id in old:
+        _drop(state, batch_id)
 
 
-def _drop_oldest(state: State) -> None:
-    dropped = state.pop_early(next(iter(state.early)))
-    state.count("labels_unknown", sum(len(r.labels) for r in dropped))
+def _drop(state: State, batch_id: str) -> None:
+    state.count("labels_unknown", sum(len(r.labels) for r in state.pop_early(batch_id)))

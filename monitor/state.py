@@ -59,8 +59,8 @@ class EarlyLabels(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Early(msgspec.Struct, kw_only=True):
-    """All that came early for one batch. order: a running number. since: batch_idx of the newest prediction when
-    the first of it came. size: bytes of the records it came in."""
+    """All that came early for one batch. order: a running number. since: predictions read of the partition with the
+    number of the first record's when that came. size: bytes of the records it came in."""
 
     order: int
     since: int
@@ -78,8 +78,8 @@ class Heal(msgspec.Struct, frozen=True, kw_only=True):
 
 class Core(msgspec.Struct, kw_only=True):
     """turn: transactions that wrote this state. batches: batch_idx of the newest. drifting_since: batch_idx, None while
-    not drifting. share: of the batches that is read. done: ids ever retired. earlies: batches ever held early.
-    counters: what was dropped, by why."""
+    not drifting. share: of the batches that is read. read: predictions so far, by partition. done: ids ever retired.
+    earlies: batches ever held early. counters: what was dropped, by why."""
 
     bundle: str
     turn: int = 0
@@ -89,6 +89,7 @@ class Core(msgspec.Struct, kw_only=True):
     heal: Heal | None = None
     health: Health = Health()
     share: float = 1.0
+    read: dict[int, int] = {}
     done: int = 0
     earlies: int = 0
     counters: dict[str, int] = {}
@@ -140,7 +141,9 @@ class State:
         early = self.early.get(batch_id)
         if early is None:
             self.core.earlies += 1
-            early = self.early[batch_id] = Early(order=self.core.earlies, since=self.core.batches)
+            early = self.early[batch_id] = Early(
+                order=self.core.earlies, since=self.core.read.get(record.source.partition, 0)
+            )
         early.size += size
         early.records = [*early.records, record]
         self.touched.add(f"early/{batch_id}")

@@ -12,7 +12,7 @@ from monitor.outcomes import expired
 from monitor.thinning import is_read
 from monitor.thresholds import Thresholds
 from shared.errors import Refused
-from shared.records import OffsetRange
+from shared.records import OffsetRange, Source
 
 
 def test_a_prediction_makes_a_row_without_scores() -> None:
@@ -70,12 +70,13 @@ def test_the_later_of_two_labels_counts() -> None:
 
 def test_labels_for_nobody_do_not_pile_up() -> None:
     run = Run(setup(pending_max=10))
-    run(labels("x1"), *[prediction(f"b{k}", k=k) for k in range(10)], labels("x2"))
-    run(*[prediction(f"c{k}", k=k) for k in range(10)])
-    assert list(run.state.early) == ["x1", "x2"]
-    run(prediction("d1", k=50))
-    assert list(run.state.early) == ["x2"]  # x1 was not among the 20 batches after it
-    assert run.state.core.counters["labels_unknown"] == 4
+    elsewhere = labels("x0")._replace(source=Source(topic="labels", partition=1, offset=0))
+    run(elsewhere, labels("x1"), *[labels(f"y{k}") for k in range(8)])
+    for k in range(joining.LOOK_EVERY - 1):
+        run(prediction(f"b{k}", k=k))
+    run(labels("x2"), prediction("c1", k=99))
+    assert list(run.state.early) == ["x0", "x2"]  # the others are not among the 20 batches that came after them
+    assert run.state.core.counters["labels_unknown"] == 9 * 4
     for k in range(2_000):
         run(labels("x2", (1,), of=[f"t{k}"]))
     assert sum(len(r.labels) for r in run.state.early["x2"].records) == 1_000
