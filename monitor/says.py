@@ -8,14 +8,9 @@ from monitor.fidi import top_features
 from monitor.health import Decay, Entry
 from monitor.setup import Decision, Setup
 from monitor.state import Batch, Heal, State
-from shared.errors import Refused
-from shared.kafka import Out, Taken
 from shared.records import Control, Event, EventKind, HealRequest, OffsetRange, Source
-from shared.topics import MAX_RECORD_BYTES
 
 SERVICE = "monitor"
-REASON_CHARS = 1_000
-HEADER_ROOM = 4_096  # what key, headers and framing may take of MAX_RECORD_BYTES
 
 
 def short(value: float | None, digits: int = 2) -> str:
@@ -99,23 +94,6 @@ def rolled_back(at: str, batch: Batch, previous: str, entry: Entry, why: Decay) 
         to_batch_idx=entry.batch_idx, mean_f1=why.mean_f1, mean_accuracy=why.mean_accuracy,
         baseline_f1=why.baseline.f1, baseline_accuracy=why.baseline.accuracy, **of_batch(batch),
     )  # fmt: skip
-
-
-def dead_letter(topic: str, record: Taken, why: Refused) -> Out:
-    """The bytes unchanged, where they came from, and why. Bytes that no record of ours can hold together with these
-    headers stay where they are, and the reason says so."""
-    value, reason = record.value, why.reason[:REASON_CHARS]
-    if value is not None and len(value) > MAX_RECORD_BYTES - HEADER_ROOM:
-        value, reason = None, f"{reason}; too large to be copied here"
-    headers: dict[str, str | bytes] = {
-        "reason": reason.encode("utf-8", "replace"),
-        **({"field": why.field.encode("utf-8", "replace")} if why.field else {}),
-        "source.topic": record.topic,
-        "source.partition": str(record.partition),
-        "source.offset": str(record.offset),
-        "service": SERVICE,
-    }
-    return Out(topic, f"{record.topic}/{record.partition}/{record.offset}", value, headers)
 
 
 def thinning(at: str, before: float, now: float, lag: int, seed: int) -> list[Decision]:

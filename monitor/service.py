@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
 from typing import Any
 
 from monitor import says
@@ -20,6 +17,7 @@ from monitor.thresholds import read_thresholds
 from shared.bundle import Bundle
 from shared.errors import Fatal, Fenced, Refused, Rewind
 from shared.kafka import Deadline, Out, Session, Taken, read_all
+from shared.notices import dead_letter, lifecycle
 from shared.records import FIRST_VERSION, Control, Source, encode
 from shared.settings import MonitorSettings
 from shared.telemetry import Heartbeat, get_logger, wall_clock
@@ -118,17 +116,17 @@ class _Loop:
         state.core.policy, state.core.thresholds = setup.policy, setup.thresholds.values()
         why = "defaults" if self._settings.thresholds is None else self._settings.thresholds.name
         control = Control(setting="thresholds", at=at, by=says.SERVICE, reason=why, values=state.core.thresholds)
-        host = socket.gethostname()
-        started = says.event(
-            "service-started", at, f"monitor started on {host}, policy {setup.policy}, batch {state.core.batches}",
-            slot="0", pid=os.getpid(), host=host, bundle=setup.bundle, version=version("selfheal"),
-            policy=setup.policy, active=state.core.active, share=state.core.share,
+        event = lifecycle(
+            "service-started", says.SERVICE, at, about=f"policy {setup.policy}, batch {state.core.batches}",
+            bundle=setup.bundle, policy=setup.policy, active=state.core.active, share=state.core.share,
         )  # fmt: skip
+        started = Decision("events", says.SERVICE, event)
         self._commit(state, [*decisions, Decision("control", "thresholds", control), started], [])
         self._state = state
 
     def _finish(self, state: State) -> None:
-        self._commit(state, [says.event("service-stopped", wall_clock(), "monitor stopped", pid=os.getpid())], [])
+        event = lifecycle("service-stopped", says.SERVICE, wall_clock())
+        self._commit(state, [Decision("events", says.SERVICE, event)], [])
 
     def _turn(self, state: State) -> None:
         taken = self._session.take(self._settings.turn_max, self._settings.poll_s)
@@ -184,7 +182,7 @@ class _Loop:
         state.core.turn += 1
         outputs = [Out(self._topics[d.topic], d.key, encode(d.record)) for d in _final(decisions)]
         outputs += [Out(self._topics["state"], key, value) for key, value in state.changes().items()]
-        outputs += [says.dead_letter(self._topics["dead-letters"], *pair) for pair in refused]
+        outputs += [dead_letter(self._topics["dead-letters"], *pair, says.SERVICE) for pair in refused]
         self._session.commit(outputs)
         self._committed = state.core.turn
         for kind, message in says.told(decisions):
