@@ -56,7 +56,8 @@ class Knowledge:
         """Scores (41, m) of the labelled normals and frauds with the feature moved by NUDGES deviations."""
         if feature not in self._nudged:
             step = NUDGES * self.profile.deviation[feature]
-            self._nudged[feature] = tuple(self._moved(rows, feature, step) for rows in self.rows)  # type: ignore[assignment]
+            normal, fraud = self.rows
+            self._nudged[feature] = self._moved(normal, feature, step), self._moved(fraud, feature, step)
         return self._nudged[feature]
 
     def _moved(self, rows: Floats, feature: int, steps: Floats) -> Floats:

@@ -7,7 +7,8 @@ import socket
 import time
 from collections.abc import Callable
 
-# To move to shared/kafka.py, the one importer of confluent_kafka.
+# The one exception to the rule that shared/kafka alone imports it: this asks while a broker is still coming up, when
+# every error is expected and none of shared/kafka's verdicts on errors applies.
 from confluent_kafka import KafkaException, Producer  # noqa: TID251
 
 from shared.errors import TimedOut

@@ -21,7 +21,7 @@ def row(idx: int, *, served: float, frozen: float, by: str = "v1", then: str | N
         batch_idx=idx, batch_id=f"b{idx}", timestamp="t", rows=100, z_score=idx / 10, n_conflicts=idx,
         accuracy_healed=served, accuracy_shadow=frozen, acc_lift=served - frozen, precision_healed=0.2,
         precision_shadow=0.2, recall_healed=0.3, recall_shadow=0.8, f1_healed=0.25, f1_shadow=0.3, cost_healed=0.76,
-        cost_shadow=0.71, adapter_version=by, next_version=then or by, settled=True, **more,  # type: ignore[arg-type]
+        cost_shadow=0.71, adapter_version=by, next_version=then or by, settled=True, **more,
     )  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def told(until: int) -> Story:
             story.add_row(row(idx, served=0.94, frozen=0.94))
         elif idx < 9:
             heals = {"action": "heal", "then": "v3"} if idx == 8 else {}
-            story.add_row(row(idx, served=0.45, frozen=0.45, **heals))  # type: ignore[arg-type]
+            story.add_row(row(idx, served=0.45, frozen=0.45, **heals))
             if idx == 8:
                 story.add_event(asked(8))
         elif idx == 12:

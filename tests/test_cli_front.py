@@ -92,7 +92,7 @@ assert not loaded, loaded
 def commands() -> list[tuple[str, typer.core.TyperCommand]]:
     group = get_command(cli.app)
     found = []
-    for name, command in group.commands.items():  # type: ignore[attr-defined]
+    for name, command in group.commands.items():
         for sub_name, sub in getattr(command, "commands", {"": command}).items():
             found.append((f"{name} {sub_name}".strip(), sub))
     return found

@@ -82,7 +82,7 @@ def test_it_tells_who_runs_what_is_served_and_who_lags(kafka: dict[str, str], pr
     assert [e.kind for e in found.events] == [e.kind for e in events]
     console = Console(file=io.StringIO(), width=120)
     console.print(view(found))
-    text = console.file.getvalue()  # type: ignore[attr-defined]
+    text = console.file.getvalue()
     for part in ("scorer-0", "transactions 0 1", "v3: heal-1 (monitor)", "DRIFTING at batch 7", "V14 drifts", "nobody"):
         assert part in text
 

@@ -21,7 +21,7 @@ def row(k: int, **more: object) -> Metrics:
         "batch_idx": k, "batch_id": f"s42-{k:06d}", "timestamp": f"2026-01-01T00:00:{k:02d}Z", "rows": 100,
         "z_score": None, "n_conflicts": 7,
     }  # fmt: skip
-    return Metrics(**{**fixed, **more})  # type: ignore[arg-type]
+    return Metrics(**{**fixed, **more})
 
 
 def test_csv_has_every_column_in_order_and_exact_floats() -> None:
@@ -69,7 +69,7 @@ def test_export_takes_the_last_row_of_each_batch_in_the_monitors_order(
     kafka: dict[str, str], prefix: str, tmp_path: Path
 ) -> None:
     def out(topic: str, key: str, record: msgspec.Struct) -> Out:
-        return Out(topic_name(topic, prefix), key, encode(record))  # type: ignore[arg-type]
+        return Out(topic_name(topic, prefix), key, encode(record))
 
     control = {"at": "2026-01-01T00:00:00Z", "by": "monitor", "reason": "test"}
     Writer(kafka, "test").publish(

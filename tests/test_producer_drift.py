@@ -205,7 +205,7 @@ class Plain:
 
     name, features, labelled = "plain", ("a", "b"), False
 
-    def batches(self):  # type: ignore[no-untyped-def]
+    def batches(self):
         yield Batch(np.ones((2, 2)))
 
 

@@ -89,7 +89,7 @@ def test_the_audit_is_a_fair_share_and_repeats() -> None:
 )
 def test_a_plan_is_checked(bad: dict[str, float], why: str) -> None:
     with pytest.raises(OperatorError, match=why):
-        LabelPlan(**bad)  # type: ignore[arg-type]
+        LabelPlan(**bad)
 
 
 class Clock:

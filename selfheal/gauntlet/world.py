@@ -35,6 +35,7 @@ class HeavyTails(Generator):
         self, rng: np.random.Generator, n: int, *, fraud_rate: float | None = None, exact: bool = False
     ) -> tuple[Rows, Labels]:
         """As Generator.rows."""
+        # NumPy's generator cannot be subclassed for this; _Heavy passes on whatever it does not answer itself.
         return super().rows(_Heavy(rng), n, fraud_rate=fraud_rate, exact=exact)  # type: ignore[arg-type]
 
 
