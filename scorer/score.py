@@ -82,7 +82,7 @@ def _columns(
     adapters = [adapter] if candidate is None else [adapter, candidate]
     shadow, healed, *tried = probabilities(x, network, adapters)
     thresholds = bundle.manifest.thresholds
-    rule = bundle.rule_says_fraud(x)
+    rule = bundle.rule_says_fraud(adapter.undo(x))  # a rule that reads pence as pounds would be stale
     conflict = rule & (healed < thresholds.conflict)
     bad = ~(np.isfinite(healed) & np.isfinite(shadow))
     wide = x.astype(np.float64)  # a float32 squared may not fit into a float32

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from scorer.catalog import Catalog, Problem, View
+from shared.crash import crash_point
 from shared.errors import Fatal, OperatorError, SelfhealError
 from shared.kafka import Follower, Taken, closing
 from shared.telemetry import get_logger
@@ -128,6 +129,7 @@ class Slot:
     def _show(self, ready: bool) -> None:
         view = self._catalog.view()
         if view.active.version != self._view.active.version:
+            crash_point("scorer.before-swap")
             _log.info("adapter_in_use", version=view.active.version, before=self._view.active.version)
         with self._changed:
             self._view, self._ready = view, ready

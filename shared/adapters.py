@@ -1,8 +1,9 @@
 """An adapter as bytes on the adapters topic, and the checks it must pass before it is loaded.
 
-Value: safetensors with align.shift, align.scale (d,), reflex.* (bundle.reflex_shapes), logit_shift () and, for the
-healer alone, the optimiser's state under optim.*. Headers: version, parent, bundle, request, stage (pre-heal or
-post-heal), sha256 (of the value), summary (JSON: how the fit went), at.
+Value: safetensors with align.shift, align.scale (d,), reflex.* (bundle.reflex_shapes), logit_shift (), where the feed's
+columns are in another order align.order (d,) and, for the healer alone, the optimiser's state under optim.*. Headers:
+version, parent, bundle, request, stage (pre-heal or post-heal), sha256 (of the value), summary (JSON: how the fit
+went), at.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ ADAPTERS_KEPT = 1_000  # by a scorer, the newest; a batch that names an older on
 
 
 class Adapter(msgspec.Struct, frozen=True, kw_only=True):
-    """What is applied around the frozen network: features are read as (x - shift) / scale, the hidden rows pass
-    the ReflexiveLayer, logit_shift is added to the logit. optim: the optimiser's state that belongs to these
+    """What is applied around the frozen network: features are read as (x[:, order] - shift) / scale, the hidden rows
+    pass the ReflexiveLayer, logit_shift is added to the logit. order: where each of the bundle's columns stands in the
+    feed, empty where every column is in its place. optim: the optimiser's state that belongs to these
     weights, so that a rollback brings both back."""
 
     version: str
@@ -36,12 +38,13 @@ class Adapter(msgspec.Struct, frozen=True, kw_only=True):
     scale: Array  # (d,) not zero
     reflex: dict[str, Array]
     logit_shift: float = 0.0
+    order: tuple[int, ...] = ()
     optim: dict[str, Array] = {}
 
     @property
     def aligned(self) -> bool:
         """False where the alignment is the identity and the backbone's pass can be shared with the shadow."""
-        return bool(np.any(self.shift != 0) or np.any(self.scale != 1))
+        return bool(self.order or np.any(self.shift != 0) or np.any(self.scale != 1))
 
 
 def first_adapter(bundle: Bundle) -> Adapter:
@@ -75,6 +78,7 @@ def pack(
         "align.scale": adapter.scale,
         "logit_shift": np.array(adapter.logit_shift, np.float32),
         **adapter.reflex,
+        **({"align.order": np.array(adapter.order, np.float32)} if adapter.order else {}),
         **{f"optim.{k}": v for k, v in adapter.optim.items()},
     }
     value = save_tensors({k: np.asarray(v, np.float32, order="C") for k, v in tensors.items()})
@@ -112,10 +116,14 @@ def unpack(key: bytes | None, value: bytes | None, headers: Mapping[str, bytes],
         raise Refused(f"not safetensors: {exc}") from exc
     d, shapes = len(bundle.features), reflex_shapes(bundle.manifest.hidden)
     optim = optim_shapes(bundle.manifest.hidden) if any(k.startswith("optim.") for k in tensors) else {}
+    ordered: dict[str, tuple[int, ...]] = {"align.order": (d,)} if "align.order" in tensors else {}
     try:
-        check_tensors(tensors, {"align.shift": (d,), "align.scale": (d,), "logit_shift": (), **shapes, **optim})
+        align = {"align.shift": (d,), "align.scale": (d,), "logit_shift": (), **ordered}
+        check_tensors(tensors, {**align, **shapes, **optim})
         if np.any(tensors["align.scale"] == 0):
             raise ValueError("tensor align.scale holds a zero")
+        if ordered and sorted(tensors["align.order"].tolist()) != list(range(d)):
+            raise ValueError(f"tensor align.order does not hold each of 0 to {d - 1} once")
     except ValueError as exc:
         raise Refused(str(exc)) from exc
     return Adapter(
@@ -126,5 +134,6 @@ def unpack(key: bytes | None, value: bytes | None, headers: Mapping[str, bytes],
         scale=tensors["align.scale"],
         reflex={k: tensors[k] for k in shapes},
         logit_shift=float(tensors["logit_shift"]),
+        order=tuple(int(i) for i in tensors["align.order"]) if ordered else (),
         optim={k.removeprefix("optim."): tensors[k] for k in optim},
     )

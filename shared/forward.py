@@ -67,6 +67,7 @@ class Folded(msgspec.Struct, frozen=True):
     inert: bool  # the reflex adds exactly zero: skip its pass
     shift: Array | None  # (d,), None where the alignment is the identity
     scale: Array | None
+    order: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, adapter: Adapter, network: Network) -> Folded:
@@ -76,7 +77,15 @@ class Folded(msgspec.Struct, frozen=True):
         return cls(
             adapter.version, np.ascontiguousarray(r["reflex.0.weight"].T), r["reflex.0.bias"], v.astype(np.float32), c,
             not np.any(v), adapter.shift if adapter.aligned else None, adapter.scale if adapter.aligned else None,
+            adapter.order,
         )  # fmt: skip
+
+    def undo(self, x: Array) -> Array:
+        """(n, d) as fed to (n, d) as the network was trained to read them."""
+        if self.shift is None or self.scale is None:
+            return x
+        with np.errstate(over="ignore", invalid="ignore"):
+            return ((x[:, list(self.order)] if self.order else x) - self.shift) / self.scale
 
     def delta(self, hidden: Array) -> Array:
         """(n, h) to (n,), n a multiple of BLOCK: what the adapter adds to the frozen logit."""
@@ -123,10 +132,10 @@ def _pass(x: Array, network: Network, adapters: Sequence[Folded]) -> list[Array]
     frozen = network.logit(hidden)
     results = [sigmoid(frozen)[:n]]
     for adapter in adapters:
-        if adapter.shift is None or adapter.scale is None:
+        if adapter.shift is None:
             own_hidden, own_logit = hidden, frozen
         else:
-            own_hidden = network.hidden((x - adapter.shift) / adapter.scale)
+            own_hidden = network.hidden(adapter.undo(x))
             own_logit = network.logit(own_hidden)
         results.append(sigmoid(own_logit + adapter.delta(own_hidden))[:n])
     return results

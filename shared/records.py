@@ -102,7 +102,9 @@ class Conflicts(Record, frozen=True, kw_only=True):
 
 class HealRequest(Record, frozen=True, kw_only=True):
     """Small and repeatable: the rows are named as offsets, never carried. parameters: numbers the policy
-    reads (heal_steps, heal_lr). at: the stream's time of the batch that asked."""
+    reads (heal_steps, heal_lr). at: the stream's time of the batch that asked. Policy guarded: purpose; blocks: how
+    many of the entries of `transactions`, oldest first, form each block of a diagnosis; fresh: how many of the
+    newest entries a learner has not seen yet."""
 
     request_id: Id
     policy: Policy
@@ -114,6 +116,9 @@ class HealRequest(Record, frozen=True, kw_only=True):
     transactions: Annotated[list[OffsetRange], msgspec.Meta(min_length=1, max_length=10_000)]
     labels: Annotated[list[OffsetRange], msgspec.Meta(max_length=10_000)] = []
     parameters: dict[str, float] = {}
+    purpose: Literal["diagnose", "learn"] = "diagnose"
+    blocks: Annotated[list[Annotated[int, msgspec.Meta(ge=1)]], msgspec.Meta(max_length=100)] = []
+    fresh: Count = 0
 
 
 class Control(Record, frozen=True, kw_only=True):
@@ -139,6 +144,7 @@ EventKind = Literal[
     "heal-requested",
     "heal-finished",
     "heal-failed",
+    "diagnosed",
     "adapter-activated",
     "adapter-rejected",
     "rolled-back",

@@ -9,6 +9,7 @@ from typing import Any
 
 import confluent_kafka as ck
 
+from shared.crash import crash_point, crash_soon
 from shared.errors import Fatal, Rewind, TimedOut
 from shared.kafka.client import Complaints, Deadline, first_contact, insist, refuse, shut
 from shared.kafka.plain import Out, Taken, plain
@@ -55,6 +56,7 @@ class Session:
         )  # fmt: skip
         with first_contact(kafka, self._producer, complaints):
             insist(self._producer.init_transactions, Deadline(budget_s))  # fences the predecessor first
+        crash_point("session.after-fencing")
         self._consumer = open_reader(
             kafka, name, complaints, **{
                 "group.id": group,
@@ -121,12 +123,15 @@ class Session:
         and sought back: take again), Refused (an output too large; aborted and sought back), Fatal, Fenced.
         """
         deadline = Deadline(self._budget_s)
+        crash_point("session.before-begin")
         insist(lambda _: self._producer.begin_transaction(), deadline)
+        crash_point("session.after-begin")
         try:
             with fencing_told_apart(self._timeout_ms):
                 self._fill(outputs, deadline)
                 if before_commit is not None:
                     before_commit()
+                crash_soon("session.in-commit")
                 commit(self._producer, deadline)
         except Fatal:
             raise  # fenced, or the outcome is unknown: the successor's init_transactions settles it
@@ -136,18 +141,22 @@ class Session:
             if isinstance(exc, (Rewind, TimedOut)):
                 raise self._aborted(exc) from exc
             raise
+        crash_point("session.after-commit")
         self._aborts = 0
         self._forget()
 
     def _fill(self, outputs: Iterable[Out], deadline: Deadline) -> None:
         for out in outputs:
             send(self._producer, out, deadline)
+            crash_point("session.between-records")
         self._producer.poll(0)
+        crash_point("session.after-produce")
         offsets = [ck.TopicPartition(t, p, o) for (t, p), o in self._next.items()]
         if offsets:
             # The group's metadata lets the broker refuse a replica whose partitions are another's by now.
             group = self._consumer.consumer_group_metadata()
             insist(lambda s: self._producer.send_offsets_to_transaction(offsets, group, s), deadline)
+            crash_point("session.after-offsets")
 
     def _aborted(self, cause: Exception) -> Exception:
         self._aborts += 1
