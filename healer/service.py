@@ -15,6 +15,7 @@ from healer.registry import Registry
 from healer.rows import RowReader
 from shared.adapters import Adapter
 from shared.bundle import Bundle
+from shared.crash import crash_between, crash_point
 from shared.errors import Fatal, Refused, Rewind, TimedOut
 from shared.kafka import Out, Session, Taken
 from shared.notices import dead_letter, event_out, lifecycle
@@ -76,7 +77,8 @@ def run(settings: HealerSettings, kafka: Mapping[str, Any], bundle: Bundle, stop
                         known_moves = session.moves
                     answers.append(healer.answer(record))
                 if unsaid or answers:
-                    session.commit([*unsaid, *(out for answer in answers for out in answer.outputs)])
+                    outputs = [*unsaid, *(out for answer in answers for out in answer.outputs)]
+                    session.commit(crash_between("healer.between-adapter-and-event", healer.adapters, outputs))
                 unsaid = []
                 for answer in answers:
                     healer.registry.add(answer.adapters)
@@ -109,8 +111,8 @@ class Healer:
             budget_s=settings.fetch_budget_s,
             rows_max=settings.rows_max,
         )
-        topic = topic_name("adapters", settings.prefix)
-        self.registry = Registry(kafka, topic, bundle, name=name, budget_s=settings.commit_budget_s)
+        self.adapters = topic_name("adapters", settings.prefix)
+        self.registry = Registry(kafka, self.adapters, bundle, name=name, budget_s=settings.commit_budget_s)
 
     def answer(self, record: Taken) -> Answer:
         """Adapters and heal-finished, or heal-failed with the reason, or a dead letter. Raises TimedOut, Fatal."""
@@ -137,6 +139,7 @@ class Healer:
         if request.bundle != self._bundle.hash:
             raise Refused(f"asked for {request.bundle[:12]}, this healer has {self._bundle.hash[:12]}", "bundle")
         base = self.registry.get(request.base_version)
+        crash_point("healer.before-fetch")
         rows = self._rows.read(request)
         steps = request.parameters.get("heal_steps", STEPS)
         if not float(steps).is_integer():
@@ -144,6 +147,7 @@ class Healer:
         healed = heal(
             self._bundle, base, rows.x, rows.labels, int(steps), request.parameters.get("heal_lr", LEARNING_RATE)
         )
+        crash_point("healer.after-fit")
         pre_version, post_version = self.registry.next_versions(2)
         pre = msgspec.structs.replace(base, version=pre_version, parent=base.version)
         post = msgspec.structs.replace(healed.adapter, version=post_version, parent=pre_version)

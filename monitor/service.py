@@ -15,6 +15,7 @@ from monitor.state import Core, Heal, State, load
 from monitor.thinning import Look, next_share
 from monitor.thresholds import read_thresholds
 from shared.bundle import Bundle
+from shared.crash import crash_between, crash_point
 from shared.errors import Fatal, Fenced, Refused, Rewind
 from shared.kafka import Deadline, Out, Session, Taken, read_all
 from shared.notices import dead_letter, lifecycle
@@ -89,6 +90,7 @@ class _Loop:
 
     def _read_state(self) -> State:
         """The state as committed; one without a bundle where there is none. Fatal: a commit of ours is missing."""
+        crash_point("monitor.before-state-read")
         parts: dict[str, bytes] = {}
         for record in read_all(self._kafka, self._topics["state"], self._settings.commit_budget_s):
             key = (record.key or b"").decode()
@@ -183,7 +185,8 @@ class _Loop:
         outputs = [Out(self._topics[d.topic], d.key, encode(d.record)) for d in _final(decisions)]
         outputs += [Out(self._topics["state"], key, value) for key, value in state.changes().items()]
         outputs += [dead_letter(self._topics["dead-letters"], *pair, says.SERVICE) for pair in refused]
-        self._session.commit(outputs)
+        watched = crash_between("monitor.between-control-and-state", self._topics["control"], outputs)
+        self._session.commit(crash_between("monitor.after-state", self._topics["state"], watched))
         self._committed = state.core.turn
         for kind, message in says.told(decisions):
             self._log.info(kind, message=message)

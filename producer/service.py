@@ -22,6 +22,7 @@ from producer.lockstep import Settler, stream_time
 from producer.pace import Pace, check_rate
 from producer.target import Target, need_topics
 from shared import records
+from shared.crash import crash_point
 from shared.errors import OperatorError
 from shared.kafka import Out, Writer
 from shared.settings import ProducerSettings
@@ -131,12 +132,14 @@ class _Loop:
         if version is not None:
             headers["adapter"] = version
         self._writer.send(Out(self._target.transactions, batch_id, value, headers))
+        crash_point("producer.between-batch-and-labels")
         due = [] if batch.labels is None else self._queue.add(batch_id, ids, batch.labels)
         self._labels([*due, *batch.follow])
         self._counts["batches"] += 1
         self._counts["rows"] += len(ids)
         self._heart.beat()
         if time.monotonic() - self._flushed >= FLUSH_EVERY_S:
+            crash_point("producer.before-flush")
             self._writer.flush()
             self._flushed = time.monotonic()
         if self._settler is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -10,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from selfheal.cli_options import OWN_HOST
 from selfheal.process import INTERRUPTED, Stop, end_with_parent, one_thread, settle, stop_on_signals
+from shared.crash import CRASH_ENV, arm
 from shared.settings import ServiceSettings, load
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -27,6 +29,7 @@ def begin(kind: type[S], flags: Mapping[str, Any]) -> tuple[S, Stop]:
     stop = stop_on_signals()
     end_with_parent(stop)
     settings = load(kind, **slot_named(flags))
+    arm(os.environ.get(CRASH_ENV, ""))
     from shared.telemetry import set_up_logging
 
     set_up_logging(settings.log_level)

@@ -42,6 +42,7 @@ MACHINE = (
     Row("SELFHEAL_DATA_DIR", ".selfheal", "a path", "what is kept here: the embedded broker's data, a bundle, logs"),
     Row("SELFHEAL_HEALTH_FILE", "", "a path", "touched once a second by a living service, for `selfheal health`"),
     Row("SELFHEAL_HEALTH_MAX_AGE_S", "30.0", "", "for `selfheal health`: an older file means not healthy"),
+    Row("SELFHEAL_CRASH_AT", "", "NAME, NAME:K", "for tests only: the service kills itself at that crash point"),
     Row("NO_COLOR", "", "anything", "no colours in the terminal"),
 )  # fmt: skip
 
