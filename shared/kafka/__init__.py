@@ -7,11 +7,14 @@ The rules that the rest relies on, each explained where it is kept:
 """
 
 from shared.kafka.admin import (
+    Copies,
     Member,
+    copies,
     create_topics,
     delete_topics,
     group_members,
     group_offsets,
+    grow_topic,
     list_topics,
 )
 from shared.kafka.client import Deadline, client_config, verdict
@@ -23,6 +26,7 @@ from shared.kafka.session import Session
 from shared.kafka.writing import Writer
 
 __all__ = [
+    "Copies",
     "Deadline",
     "Fetcher",
     "Follower",
@@ -34,10 +38,12 @@ __all__ = [
     "Writer",
     "client_config",
     "closing",
+    "copies",
     "create_topics",
     "delete_topics",
     "group_members",
     "group_offsets",
+    "grow_topic",
     "list_topics",
     "offsets_at",
     "read_all",

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import confluent_kafka as ck
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
+from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from shared.errors import OperatorError, TimedOut
 from shared.kafka.client import Complaints, Deadline, ask, client_config, first_contact, open_client
@@ -24,6 +24,14 @@ class Member(NamedTuple):
     client_id: str
     host: str
     partitions: list[tuple[str, int]]
+
+
+class Copies(NamedTuple):
+    """Of one partition, by broker id. leader: -1 where there is none now."""
+
+    leader: int
+    replicas: list[int]
+    in_sync: list[int]
 
 
 def _open(kafka: Mapping[str, Any]) -> tuple[AdminClient, Complaints]:
@@ -112,6 +120,28 @@ def delete_topics(kafka: Mapping[str, Any], names: Iterable[str], budget_s: floa
 def _expect(missing: Iterable[str]) -> None:
     if missing:
         raise ck.KafkaException(ck.KafkaError(ck.KafkaError._TIMED_OUT, f"not there yet: {', '.join(missing)}"))
+
+
+def grow_topic(kafka: Mapping[str, Any], topic: str, partitions: int, budget_s: float = 30.0) -> None:
+    """Give a topic this many partitions in all. Raises OperatorError: no broker answers, or it refuses."""
+    admin, complaints = _open(kafka)
+    deadline = Deadline(budget_s)
+    with first_contact(kafka, admin, complaints):
+        for future in admin.create_partitions(
+            [NewPartitions(topic, partitions)], request_timeout=deadline.left_s()
+        ).values():
+            try:
+                _result(future, deadline.left_s())
+            except ck.KafkaException as exc:
+                raise OperatorError(f"cannot grow {topic} to {partitions} partitions: {exc.args[0].str()}") from exc
+
+
+def copies(kafka: Mapping[str, Any], topic: str, budget_s: float = 15.0) -> dict[int, Copies]:
+    """Who leads each partition and who has it. Raises OperatorError: no broker answers, TimedOut."""
+    admin, complaints = _open(kafka)
+    with first_contact(kafka, admin, complaints):
+        found = ask(lambda s: admin.list_topics(topic, timeout=s).topics[topic], Deadline(budget_s))
+    return {n: Copies(p.leader, list(p.replicas), list(p.isrs)) for n, p in found.partitions.items()}
 
 
 def group_members(kafka: Mapping[str, Any], group: str, budget_s: float = 15.0) -> list[Member]:
