@@ -45,6 +45,10 @@ class Child:
         """Of the running process, None when there is none."""
         return self._process.pid if self._process is not None and self.exit_code is None else None
 
+    def twin(self, log: Path) -> Child:
+        """Another process with the same name and settings, as somebody may start by mistake."""
+        return Child(self.service, self.slot, self.args, log, self._env)
+
     def set_env(self, name: str, value: str) -> None:
         """For the next start."""
         self._env[name] = value
