@@ -12,16 +12,21 @@ from shared.bundle import Bundle
 from shared.errors import Refused
 from shared.kafka import Deadline, Fetcher, Follower, Taken
 from shared.records import FIRST_VERSION, OffsetRange
+from shared.signing import Seal
 
 KEPT = 500  # in memory, 100 kB each at 64 hidden; older ones are read again when a rollback goes that far
 _VERSION = re.compile(rb"v([1-9][0-9]{0,17})")
 
 
 class Registry:
-    """Follows the adapters topic. Belongs to one thread, like the clients in it."""
+    """Follows the adapters topic. Belongs to one thread, like the clients in it. seal: checks who published
+    an entry."""
 
-    def __init__(self, kafka: Mapping[str, Any], topic: str, bundle: Bundle, *, name: str, budget_s: float) -> None:
-        self._bundle, self._budget_s = bundle, budget_s
+    def __init__(
+        self, kafka: Mapping[str, Any], topic: str, bundle: Bundle, *, name: str, budget_s: float,
+        seal: Seal | None = None,
+    ) -> None:  # fmt: skip
+        self._bundle, self._budget_s, self._seal = bundle, budget_s, seal or Seal()
         self._first = first_adapter(bundle)
         self._newest: dict[str, Adapter] = {}
         self._places: dict[str, OffsetRange] = {}  # of every version, about 300 bytes each
@@ -62,7 +67,7 @@ class Registry:
         if not found:
             raise Refused(f"base-gone: {version} is no longer on the adapters topic", "base_version")
         try:
-            return unpack(found[0].key, found[0].value, found[0].headers, self._bundle)
+            return self._open(found[0])
         except Refused as exc:
             raise Refused(f"base-refused: {version}: {exc}", "base_version") from exc
 
@@ -76,12 +81,23 @@ class Registry:
             if not self._count(record.key):
                 continue  # a key that is no version can be nobody's base
             version = (record.key or b"").decode()
-            self._newest.pop(version, None)
-            self._places[version] = OffsetRange(
+            place = OffsetRange(
                 topic=record.topic, partition=record.partition, start=record.offset, end=record.offset + 1
             )
+            try:
+                self._seal.check(record)
+            except Refused:  # a stranger's: it takes no good entry's place
+                self._places.setdefault(version, place)
+                continue
+            self._newest.pop(version, None)
+            self._places[version] = place
             with suppress(Refused):  # the scorers publish why; whoever heals from it hears it from get()
-                self._keep(unpack(record.key, record.value, record.headers, self._bundle))
+                self._keep(self._open(record))
+
+    def _open(self, record: Taken) -> Adapter:
+        """Raises Refused."""
+        self._seal.check(record)
+        return unpack(record.key, record.value, record.headers, self._bundle)
 
     def _keep(self, adapter: Adapter) -> None:
         self._newest[adapter.version] = adapter

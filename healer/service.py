@@ -21,6 +21,7 @@ from shared.kafka import Out, Session, Taken
 from shared.notices import dead_letter, event_out, lifecycle
 from shared.records import HealRequest, decode
 from shared.settings import HealerSettings
+from shared.signing import Seal
 from shared.telemetry import Heartbeat, get_logger, wall_clock
 from shared.topics import group_name, topic_name
 
@@ -78,7 +79,8 @@ def run(settings: HealerSettings, kafka: Mapping[str, Any], bundle: Bundle, stop
                     answers.append(healer.answer(record))
                 if unsaid or answers:
                     outputs = [*unsaid, *(out for answer in answers for out in answer.outputs)]
-                    session.commit(crash_between("healer.between-adapter-and-event", healer.adapters, outputs))
+                    signed = [healer.seal.sign(out) for out in outputs]
+                    session.commit(crash_between("healer.between-adapter-and-event", healer.adapters, signed))
                 unsaid = []
                 for answer in answers:
                     healer.registry.add(answer.adapters)
@@ -112,7 +114,10 @@ class Healer:
             rows_max=settings.rows_max,
         )
         self.adapters = topic_name("adapters", settings.prefix)
-        self.registry = Registry(kafka, self.adapters, bundle, name=name, budget_s=settings.commit_budget_s)
+        self.seal = Seal.of(settings)
+        self.registry = Registry(
+            kafka, self.adapters, bundle, name=name, budget_s=settings.commit_budget_s, seal=self.seal
+        )
 
     def answer(self, record: Taken) -> Answer:
         """Adapters and heal-finished, or heal-failed with the reason, or a dead letter. Raises TimedOut, Fatal."""

@@ -21,6 +21,7 @@ from shared.kafka import Deadline, Out, Session, Taken, read_all
 from shared.notices import dead_letter, lifecycle
 from shared.records import FIRST_VERSION, Control, Source, encode
 from shared.settings import MonitorSettings
+from shared.signing import Seal
 from shared.telemetry import Heartbeat, get_logger, wall_clock
 from shared.topics import Name, group_name, topic_name
 
@@ -63,7 +64,7 @@ class _Loop:
             n: topic_name(n, settings.prefix)
             for n in ("metrics", "events", "heal-requests", "control", "state", "dead-letters")
         }
-        self._log, self._heart = get_logger(says.SERVICE), Heartbeat()
+        self._log, self._heart, self._seal = get_logger(says.SERVICE), Heartbeat(), Seal.of(settings)
         self._state: State | None = None
         self._committed = 0  # core.turn of the newest transaction of this process
         self._look, self._next_look = Look(), time.monotonic() + THIN_LOOK_S
@@ -185,6 +186,7 @@ class _Loop:
         outputs = [Out(self._topics[d.topic], d.key, encode(d.record)) for d in _final(decisions)]
         outputs += [Out(self._topics["state"], key, value) for key, value in state.changes().items()]
         outputs += [dead_letter(self._topics["dead-letters"], *pair, says.SERVICE) for pair in refused]
+        outputs = [self._seal.sign(out) for out in outputs]
         watched = crash_between("monitor.between-control-and-state", self._topics["control"], outputs)
         self._session.commit(crash_between("monitor.after-state", self._topics["state"], watched))
         self._committed = state.core.turn

@@ -17,10 +17,11 @@ from producer.service import FLUSH_EVERY_S, Produced, Sent, run
 from producer.span import WHOLE, Span, in_order, resolve
 from producer.target import Target, need_topics
 from shared.adapters import ADAPTERS_KEPT
-from shared.errors import OperatorError
+from shared.errors import OperatorError, Refused
 from shared.kafka import Fetcher, Follower, Out, Taken, Writer, create_topics, watermarks
 from shared.records import FIRST_VERSION
 from shared.settings import ProducerSettings
+from shared.signing import Seal
 from shared.telemetry import Heartbeat, get_logger
 from shared.topics import Name, topic_name
 
@@ -66,9 +67,10 @@ def as_recorded(
     if not answers.versions:
         raise OperatorError(f"nothing to replay as recorded: no batch of the range has a prediction under {origin!r}")
     _check_bundle(answers, bundle)
-    _check_adapters(kafka, origin, answers.versions)
+    original = _Adapters(kafka, origin, Seal.of(settings, origin))
+    _check_adapters(original, answers.versions)
     writer = Writer(kafka, f"producer-{settings.slot}", budget_s=settings.commit_budget_s)
-    adapters = _copy_adapters(kafka, writer, origin, settings.prefix, answers.versions)
+    adapters = _copy_adapters(original, writer, settings.prefix, answers.versions, Seal.of(settings))
     partitions = need_topics(kafka, [target])[target]
     batches = dead = unscored = 0
     heart, pace, flushed = Heartbeat(), Pace(rate), time.monotonic()
@@ -137,39 +139,53 @@ def _check_bundle(answers: Answers, bundle: str | None) -> None:
         raise OperatorError(f"the range was scored with bundle {recorded[:12]}, this one is {bundle[:12]}")
 
 
-def _check_adapters(kafka: Mapping[str, Any], origin: str, needed: Sequence[str]) -> None:
+def _check_adapters(original: _Adapters, needed: Sequence[str]) -> None:
     """Raises OperatorError: a version that scored batches is no longer on the original's adapters topic."""
     if len(needed) > ADAPTERS_KEPT:
         raise OperatorError(
             f"the range was scored by {len(needed)} adapters, a scorer keeps {ADAPTERS_KEPT}: replay a shorter range"
         )
     there = {FIRST_VERSION}
-    for record in _adapters(kafka, origin):
+    for record in original:
         version = (record.key or b"").decode("utf-8", "replace")
         (there.add if record.value is not None else there.discard)(version)
     if gone := sorted(set(needed) - there):
-        source = topic_name("adapters", origin)
-        raise OperatorError(f"{source} no longer holds {', '.join(gone[:5])}, which scored batches then")
+        unsigned = f" ({original.unsigned} of its records are not signed with our key)" if original.unsigned else ""
+        raise OperatorError(
+            f"{original.topic} no longer holds {', '.join(gone[:5])}, which scored batches then{unsigned}"
+        )
 
 
-def _copy_adapters(
-    kafka: Mapping[str, Any], writer: Writer, origin: str, prefix: str, versions: Collection[str]
-) -> int:
-    """The entries that scored these batches, bytes and headers unchanged; the number copied. A long run publishes
-    thousands, of which a scorer keeps a bounded number."""
+def _copy_adapters(original: _Adapters, writer: Writer, prefix: str, versions: Collection[str], seal: Seal) -> int:
+    """The entries that scored these batches, bytes and headers unchanged but for the signature; the number copied. A
+    long run publishes thousands, of which a scorer keeps a bounded number."""
     copied, wanted = 0, {v.encode() for v in versions}
-    for record in _adapters(kafka, origin):
+    for record in original:
         if record.key not in wanted:
             continue
-        writer.send(Out(topic_name("adapters", prefix), record.key, record.value, record.headers))
+        writer.send(seal.sign(Out(topic_name("adapters", prefix), record.key, record.value, record.headers)))
         copied += 1
     writer.flush()
     return copied
 
 
-def _adapters(kafka: Mapping[str, Any], prefix: str) -> Iterator[Taken]:
-    with closing(Follower(kafka, [topic_name("adapters", prefix)], name="producer-adapters")) as follower:
-        yield from follower.until_end(BUDGET_S)
+class _Adapters:
+    """The original's entries, as often as they are asked for. unsigned: how many of them the newest reading left out,
+    which no scorer with our key would have taken."""
+
+    def __init__(self, kafka: Mapping[str, Any], origin: str, seal: Seal) -> None:
+        self._kafka, self._seal, self.topic, self.unsigned = kafka, seal, topic_name("adapters", origin), 0
+
+    def __iter__(self) -> Iterator[Taken]:
+        self.unsigned = 0
+        with closing(Follower(self._kafka, [self.topic], name="producer-adapters")) as follower:
+            for record in follower.until_end(BUDGET_S):
+                try:
+                    self._seal.check(record)
+                except Refused:
+                    self.unsigned += 1
+                    continue
+                yield record
 
 
 def _again(record: Taken, target: str, partitions: int, version: str | None) -> Out:

@@ -17,6 +17,7 @@ from shared.errors import Refused
 from shared.forward import Folded, Network, probabilities
 from shared.kafka import Taken
 from shared.records import FIRST_VERSION, Control, decode
+from shared.signing import Seal
 
 TRIED_ROWS = 128
 _FOLLOWED = (b"active", b"candidate", b"pin")
@@ -41,10 +42,10 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class Catalog:
-    """keep: most adapters kept, the oldest not in use goes first."""
+    """keep: most adapters kept, the oldest not in use goes first. seal: checks who published a record."""
 
-    def __init__(self, bundle: Bundle, network: Network, keep: int = ADAPTERS_KEPT) -> None:
-        self._bundle, self._network, self._keep = bundle, network, keep
+    def __init__(self, bundle: Bundle, network: Network, keep: int = ADAPTERS_KEPT, seal: Seal | None = None) -> None:
+        self._bundle, self._network, self._keep, self._seal = bundle, network, keep, seal or Seal()
         first = Folded.of(first_adapter(bundle), network)
         self._loaded: dict[str, Folded] = {FIRST_VERSION: first}  # in the order they came
         self._digest: dict[str, bytes] = {}
@@ -55,6 +56,8 @@ class Catalog:
     def adapter(self, record: Taken) -> Problem | None:
         """Load one adapters record; a record without a value takes the version away, unless it is in use."""
         version = (record.key or b"").decode("utf-8", "replace")
+        if (stranger := self._unsigned(record)) is not None:
+            return stranger
         if record.value is None:
             if version not in self._in_use():
                 self._forget(version)
@@ -83,6 +86,8 @@ class Catalog:
         if record.key not in _FOLLOWED:
             return None
         setting = record.key.decode()
+        if (stranger := self._unsigned(record)) is not None:
+            return stranger
         try:
             order = None if record.value is None else decode(Control, record.value)
             if order is not None and order.setting != setting:
@@ -97,6 +102,14 @@ class Catalog:
         """As it stands now."""
         candidate = self._loaded.get(self._named.get("candidate") or "")
         return View(self._active, candidate, dict(self._loaded), dict(self._refused))
+
+    def _unsigned(self, record: Taken) -> Problem | None:
+        """A stranger's record says nothing of a version: nobody waits for it less, and none is taken back for it."""
+        try:
+            self._seal.check(record)
+        except Refused as refused:
+            return _problem(record, None, refused)
+        return None
 
     def _fold(self, adapter: Adapter) -> Folded:
         """Raises Refused for weights that are finite but so large that the answers are not."""

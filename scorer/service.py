@@ -23,6 +23,7 @@ from shared.forward import Network
 from shared.kafka import Deadline, Out, Session, Taken, list_topics
 from shared.notices import event_out, lifecycle
 from shared.settings import ScorerSettings
+from shared.signing import Seal
 from shared.telemetry import Heartbeat, get_logger, wall_clock
 from shared.topics import Name, group_name, topic_name
 
@@ -44,7 +45,9 @@ def run(settings: ScorerSettings, kafka: Mapping[str, Any], bundle: Bundle, stop
     network = Network.of(bundle)
     to = _targets(settings.prefix, kafka)
     name = f"{says.SERVICE}-{settings.slot}"
-    with closing(Slot(kafka, settings.prefix, f"{name}-adapters", Catalog(bundle, network))) as slot:
+    with closing(
+        Slot(kafka, settings.prefix, f"{name}-adapters", Catalog(bundle, network, seal=Seal.of(settings)))
+    ) as slot:
         if not slot.start(stop):
             return
         try:

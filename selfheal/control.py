@@ -10,6 +10,8 @@ from typing import Any
 from shared.errors import OperatorError
 from shared.kafka import Follower, Out, Writer
 from shared.records import FIRST_VERSION, Control, encode
+from shared.settings import ServiceSettings, load
+from shared.signing import Seal
 from shared.telemetry import wall_clock
 from shared.topics import topic_name
 
@@ -35,5 +37,6 @@ def pin(kafka: Mapping[str, Any], prefix: str, version: str | None, reason: str)
         raise OperatorError(f"there is no adapter {version}: the newest are {newest} (`selfheal tail adapters`)")
     by = f"{getpass.getuser()}@{socket.gethostname()}"
     order = Control(setting="pin", at=wall_clock(), by=by, reason=reason, version=version)
-    Writer(kafka, "pin").publish([Out(topic_name("control", prefix), "pin", encode(order))])
+    seal = Seal.of(load(ServiceSettings, prefix=prefix))
+    Writer(kafka, "pin").publish([seal.sign(Out(topic_name("control", prefix), "pin", encode(order)))])
     return by

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import PydanticBaseSettingsSource as Source
 
 from shared.errors import OperatorError
 
 BOOTSTRAP_ENV = "KAFKA_BOOTSTRAP_SERVERS"
+SECRET = ("SELFHEAL_SIGNING_KEY",)  # never shown
 # What our guarantees rest on: no environment variable may change these.
 RESERVED = (
     "isolation.level",
@@ -84,6 +85,14 @@ class ServiceSettings(BaseSettings):
         10_000, ge=2_000, le=900_000, validation_alias="SELFHEAL_TRANSACTION_TIMEOUT_MS",
         description="the broker aborts a transaction left open for this long; readers wait for it until then",
     )  # fmt: skip
+    signing_key: SecretStr | None = Field(
+        None, validation_alias="SELFHEAL_SIGNING_KEY",
+        description="with it adapters and control records are signed, and refused where they are not; several keys,"
+        " with spaces between them: the first signs, all are accepted",
+    )  # fmt: skip
+    signing_key_file: Path | None = Field(
+        None, validation_alias="SELFHEAL_SIGNING_KEY_FILE", description="the same, read from a file"
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -181,5 +190,7 @@ def load(kind: type[S], **flags: Any) -> S:
         for fault in exc.errors():
             name = str(fault["loc"][0]) if fault["loc"] else ""
             shown = name if name.startswith("SELFHEAL_") else f"{prefix}{name}".upper()
-            lines.append(f"  {shown if name else 'settings'}: {fault['msg']} (got {fault.get('input')!r})")
+            # Without a name the input is all settings together, a secret among them.
+            given_s = f" (got {fault.get('input')!r})" if name and name not in SECRET else ""
+            lines.append(f"  {shown if name else 'settings'}: {fault['msg']}{given_s}")
         raise OperatorError("settings cannot be used:\n" + "\n".join(lines)) from exc
