@@ -52,7 +52,7 @@ class LocalPipeline:
         self.kafka, self.prefix, self.run_dir = dict(kafka), prefix, run_dir
         self._partitions, self._thresholds, self._notice = partitions, thresholds, notice or (lambda _text: None)
         own = {"SELFHEAL_PREFIX": prefix, "SELFHEAL_BUNDLE": str(bundle.resolve()), "MONITOR_POLICY": policy}
-        self._env = {**_environment(kafka), **own, **(env or {})}
+        self._env = {**environment(kafka), **own, **(env or {})}
         logs = run_dir / "logs"
         children = []
         for service in SERVICES:
@@ -175,7 +175,7 @@ def _started_pid(value: bytes | None) -> set[int]:
     return {int(event.facts.get("pid", -1))} if event.kind == "service-started" else set()
 
 
-def _environment(kafka: Mapping[str, Any]) -> dict[str, str]:
+def environment(kafka: Mapping[str, Any]) -> dict[str, str]:
     """Ours, with the KAFKA_* of exactly this cluster. Where they say the same, secrets stay in their files."""
     env = dict(os.environ)
     try:

@@ -17,7 +17,7 @@ import pytest
 
 from selfheal import child as children
 from selfheal.child import Child
-from selfheal.local import LocalPipeline, _environment
+from selfheal.local import LocalPipeline, environment
 from selfheal.restarts import verdict
 from selfheal.supervisor import Supervisor
 from shared.errors import OperatorError, TimedOut
@@ -47,11 +47,11 @@ def test_a_clean_end_a_persons_business_and_the_fenced_stay_ended(code: int) -> 
 def test_kafka_settings_reach_the_services_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "elsewhere:9092")
     monkeypatch.setenv("KAFKA_SASL_USERNAME", "me")
-    env = _environment({"bootstrap.servers": "here:1", "client.rack": "r"})
+    env = environment({"bootstrap.servers": "here:1", "client.rack": "r"})
     assert {k: v for k, v in env.items() if k.startswith("KAFKA_")} == {
         "KAFKA_BOOTSTRAP_SERVERS": "here:1", "KAFKA_CLIENT_RACK": "r",
     }  # fmt: skip
-    same = _environment({"bootstrap.servers": "elsewhere:9092", "sasl.username": "me"})
+    same = environment({"bootstrap.servers": "elsewhere:9092", "sasl.username": "me"})
     assert same == dict(os.environ)
 
 
