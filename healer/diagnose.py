@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from healer.columns import find_order
 from healer.explain import Explanation, Window, complexity, explain
-from healer.fit import UNITS
+from healer.fit import is_unit
 from healer.gate import Effect, effect_of
 from healer.knowledge import Knowledge
 from healer.segment import newest_segment
@@ -27,6 +28,10 @@ LOSS = (0.01, 0.03)  # what it may lose in the worst
 HARMLESS = (0.02, 0.05)  # what the drift may take, at most, to be called harmless
 FALLEN = 0.5  # of the trained fraud rate: below, a fall looks like fraud that adapted
 KEEP, KEEP_STRUCTURE = 3.0, 8.0  # G2 by which a refinement must beat the active state; one that is more complex
+# The trust region: how far a repair may go without labels.
+SCALE_BOUND = 2_000.0  # a scale, or its inverse
+SHIFT_BOUND = 100.0  # reference deviations, in the unit that arrives; float32 then still keeps 1e-5 of one
+LOGIT_BOUND = math.log(30)  # of the logit's correction: the odds of fraud by a factor of 30 either way
 SLACK = 1.0  # z: the active state explains the rows approximately
 
 
@@ -74,7 +79,8 @@ def diagnose(knowledge: Knowledge, blocks: Sequence[Floats], active: Alignment |
     active_fits = active is not None and max(Window(profile, active.ordered(fed)).misfits(active)) < limit + SLACK
     common: dict[str, Any] = {"blocks": kept, "rows": len(fed), "active_fits": active_fits, "misfit_limit": limit}
     if dark := outages(profile, fed):
-        reason = f"column {', '.join(map(str, dark))} sends one value: what it told is gone"
+        names = " and ".join(knowledge.names[f] for f in dark)
+        reason = f"{names} send{'s' if len(dark) == 1 else ''} one value: what it told is gone"
         return Diagnosis(verdict="outage", reason=reason, worst_column=dark[0], **common)
     order = active.order if active is not None else ()
     window = Window(profile, fed[:, list(order)] if order else fed)
@@ -101,15 +107,18 @@ def _judged(
         if verdict == "none" and max(found.misfits[:-1]) <= common["misfit_limit"] and _same_flags(profile, window):
             reason = "features hang together otherwise than before; as many rows are flagged as before"
             return Diagnosis(verdict="harmless", reason=reason, **common)
-        reason = f"no such change explains column {found.worst}: z {found.surprise:.1f} > {common['misfit_limit']:.1f}"
+        reason = (
+            f"no shift, scale, unit, fraud rate or order of columns explains {knowledge.names[found.worst]}: "
+            f"misfit {found.surprise:.1f} over {common['misfit_limit']:.1f}"
+        )
         return Diagnosis(verdict="unexplained", reason=reason, **common)
     if verdict == "none":
         return Diagnosis(verdict="none", reason="the rows follow the reference", **common)
     common |= {"alignment": alignment, "changes": changes, "fraud_rate": alignment.fraud_rate}
+    if (beyond := out_of_bounds(knowledge, alignment)) is not None:
+        return Diagnosis(verdict="unexplained", reason=beyond, **common)
     if alignment.fraud_rate < FALLEN * profile.fraud_rate:
-        reason = (
-            f"looks like fraud rate {alignment.fraud_rate:.3f}: fraud that fell and fraud that adapted look the same"
-        )
+        reason = f"fraud seems to have fallen to {alignment.fraud_rate:.1%}: that and fraud that adapted look the same"
         return Diagnosis(verdict="unexplained", reason=reason, **common)
     effect = effect_of(knowledge, window, alignment)
     common["effect"] = effect
@@ -135,6 +144,23 @@ def _judged(
         return Diagnosis(verdict="unexplained", reason=reason, **common)
     return Diagnosis(verdict=verdict, reason="explains the rows, and helps in every world they allow", promote=True,
                      refinement=refinement, **common)  # fmt: skip
+
+
+def out_of_bounds(knowledge: Knowledge, alignment: Alignment) -> str | None:
+    """The trust region: why this is more than a repair without labels may do, None where it is not."""
+    profile = knowledge.profile
+    for f in alignment.moved:
+        a, b, name = alignment.shift[f], alignment.scale[f], knowledge.names[f]
+        if not 1 / SCALE_BOUND <= b <= SCALE_BOUND:
+            return f"{name} scaled by {b:.4g}: no more than {SCALE_BOUND:g} either way is undone without labels"
+        if abs(a) > SHIFT_BOUND * b * profile.deviation[f]:
+            return f"{name} shifted by {a:.4g}: no more than {SHIFT_BOUND:g} deviations are undone without labels"
+    if abs(alignment.logit_shift(profile.fraud_rate)) > LOGIT_BOUND:
+        return (
+            f"fraud rate {profile.fraud_rate:.1%} -> {alignment.fraud_rate:.1%}: the odds of fraud are not moved by "
+            f"more than a factor of {math.exp(LOGIT_BOUND):.0f} without labels"
+        )
+    return None
 
 
 def _same_flags(profile: Profile, window: Window) -> bool:
@@ -168,7 +194,7 @@ def changes_of(alignment: Alignment) -> tuple[Change, ...]:
 def _kind(shift: float, scale: float) -> Literal["units", "scale", "shift"]:
     if scale == 1:
         return "shift"
-    return "units" if shift == 0 and bool(np.any(scale == UNITS)) else "scale"
+    return "units" if shift == 0 and is_unit(scale) else "scale"
 
 
 def _named(alignment: Alignment, changes: Sequence[Change], trained_rate: float) -> Verdict:

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from healer.cells import Cells, cells_of, class_cells, g2, surprise
-from healer.fit import BOTH, UNIT_SLACK, UNITS, Moves, fit_column, g2_at, penalty, unmoved
+from healer.fit import BOTH, Moves, fit_column, g2_at, penalty, unit_slack, unmoved
 from shared.alignment import Alignment, Floats, identity, log_odds
 from shared.profile import Profile
 
@@ -87,12 +87,13 @@ class Window:
 
 
 def complexity(alignment: Alignment, trained_rate: float) -> float:
-    """What an alignment pays, in G2: for each feature it moves, more for a scale that is no unit, and for its rate."""
+    """What an alignment pays, in G2: for each feature it moves (a scale that is almost a unit pays more), and
+    for its rate."""
     paid = 0.0 if alignment.fraud_rate == trained_rate else RATE_PAYS
     for f in alignment.moved:
         a, b = alignment.shift[f], alignment.scale[f]
         paid += penalty(len(alignment.shift)) + (BOTH if a != 0 and b != 1 else 0.0)
-        paid += UNIT_SLACK if b != 1 and b not in UNITS else 0.0
+        paid += unit_slack(b)
     return paid
 
 

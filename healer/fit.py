@@ -17,7 +17,10 @@ from shared.profile import Profile
 
 UNITS = np.array([f for k in (10.0, 100.0, 1000.0, 12.0, 60.0, 1.8) for f in (k, 1 / k)])
 UNIT_REACH = np.minimum(0.3, 0.1 * np.abs(np.log(UNITS)))  # |ln(factor / scale)|: 10 catches 8 to 12.6; 1.8, 1.7 to 1.9
-UNIT_SLACK = 9.0  # G2 (three standard errors of the scale)
+# G2 that a unit factor may fit worse than the best scale (three standard errors at 10 and beyond): the nearer to 1, the
+# more likely is a scale that is no unit.
+UNIT_SLACK = 9.0 * np.minimum(1.0, (np.log(UNITS) / math.log(10)) ** 2)
+SAME = 1e-6  # relative: an adapter holds its scale as float32
 BOTH = 12.0  # further penalty for a shift and a scale
 
 
@@ -33,6 +36,17 @@ class Moves(NamedTuple):
 def penalty(d: int) -> float:
     """What one feature that shifts or scales must gain in G2: 2 ln of the number of such changes looked at."""
     return 2 * math.log(300 * d)
+
+
+def is_unit(scale: float) -> bool:
+    """A common unit factor, as an adapter holds it?"""
+    return bool((np.abs(scale / UNITS - 1) < SAME).any())
+
+
+def unit_slack(scale: float) -> float:
+    """What a scale pays, in G2, for being no unit factor: nothing where none is near."""
+    near = np.abs(np.log(scale / UNITS)) < UNIT_REACH
+    return 0.0 if is_unit(scale) or not near.any() else float(UNIT_SLACK[near].max())
 
 
 def g2_at(profile: Profile, column: int, cells: Cells, rates: Floats, a: Floats, b: Floats) -> Floats:
@@ -120,8 +134,8 @@ def _scale(profile: Profile, column: int, cells: Cells, rates: Floats, start: Fl
     if close.any():
         grid = UNITS[None]
         found = g2_at(profile, column, cells, rates, np.zeros_like(grid), grid)
-        unit, gu = _best(grid, np.where(close, found, np.inf))
-        snap = gu < g + UNIT_SLACK
+        unit, gu = _best(grid, np.where(close & (found < g[:, None] + UNIT_SLACK), found, np.inf))
+        snap = np.isfinite(gu)
         b, g = np.where(snap, unit, b), np.where(snap, gu, g)
     return b, g
 

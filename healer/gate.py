@@ -15,13 +15,11 @@ from healer.cells import Cells, cells_of, class_cells, g2
 from healer.explain import HIGHEST, LOWEST, SCORE_WEIGHT, Window
 from healer.knowledge import NUDGES, Knowledge
 from shared.alignment import Alignment, Floats, log_odds
-from shared.profile import Profile, known_rows
+from shared.profile import known_rows
 from shared.scores import cost_threshold
 
 Places = npt.NDArray[np.intp]
 ALLOWED = 6.0  # dG2 of a world that cannot be ruled out
-FEATURES = 3  # the most informative continuous ones
-TELLS = 0.1  # Kolmogorov-Smirnov distance between the classes from which a feature is informative
 EFFECT_ROWS = 400
 ODDS_CHANGE, PARTING, PARTS = 1.5, 1.4, 2.0
 
@@ -52,7 +50,7 @@ def effect_of(knowledge: Knowledge, window: Window, alignment: Alignment) -> Eff
     likeliest = outcomes.at(0, np.array([still]), np.array([still]), np.array([alignment.fraud_rate]))
     found = [likeliest]
     score_cells = window.cells_of_score(alignment)
-    for f in _informative(profile):
+    for f in knowledge.informative:
         values = (window.rows[:, f] - alignment.shift[f]) / alignment.scale[f]
         i, j, k = allowed(knowledge, f, cells_of(profile, f, values), score_cells, rates)
         found.append(outcomes.at(f, i, j, rates[k]))
@@ -68,11 +66,6 @@ def effect_of(knowledge: Knowledge, window: Window, alignment: Alignment) -> Eff
         drop=(float((all_[4] - all_[0]).max()), float((all_[1] - all_[5]).max())),
         worlds=all_.shape[1],
     )
-
-
-def _informative(profile: Profile) -> list[int]:
-    first = np.argsort(-profile.separation)[:FEATURES]
-    return [int(f) for f in first if not profile.discrete(int(f)) and profile.separation[f] > TELLS]
 
 
 def allowed(

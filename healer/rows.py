@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from healer.reference import UNLABELLED, Labels
 from shared import records
@@ -15,12 +16,34 @@ from shared.kafka import Deadline, Fetcher, Taken, watermarks
 from shared.records import HealRequest, OffsetRange, Transactions, check_batch, check_labels, decode
 from shared.topics import topic_name
 
+Audited = npt.NDArray[np.bool_]
+
 
 class Rows(NamedTuple):
     """x (n, d) float32, labels (n,) int8 with -1 where none came; in the order of the named offsets."""
 
     x: Array
     labels: Labels
+
+
+class Entry(NamedTuple):
+    """What one entry of request.transactions names. x (n, d) float32; labels (n,) int8, -1 where none came; audit (n,)
+    bool: labelled by the random audit."""
+
+    x: Array
+    labels: Labels
+    audit: Audited
+
+    @property
+    def complete(self) -> bool:
+        """Every row has a label: nobody chose which."""
+        return bool((self.labels != UNLABELLED).all())
+
+    @property
+    def usable(self) -> Audited:
+        """(n,) rows whose label may count: all of a complete batch, else the audited ones. Labels of flagged rows only
+        (selection bias) would flatter whoever flags."""
+        return np.full(len(self.labels), True) if self.complete else self.audit
 
 
 class RowReader:
@@ -37,6 +60,16 @@ class RowReader:
     def read(self, request: HealRequest) -> Rows:
         """Fetch, decode, join. Raises Refused: rows-gone, a record that cannot be used, another topic than this
         pipeline's, more than rows_max rows, or no answer within the budget."""
+        batches, answers = self._records(request)
+        return join(batches, answers, self._n_features, self._rows_max)
+
+    def read_entries(self, request: HealRequest) -> list[Entry]:
+        """As read, but in the order of request.transactions, one each. Raises Refused as read."""
+        batches, answers = self._records(request)
+        return entries_of(request.transactions, batches, answers, self._n_features, self._rows_max)
+
+    def _records(self, request: HealRequest) -> tuple[list[Taken], list[Taken]]:
+        """Of transactions and of labels, each once, by partition and offset."""
         deadline = Deadline(self._budget_s)
         for ranges, topic, field in (
             (request.transactions, self._transactions, "transactions"),
@@ -48,7 +81,7 @@ class RowReader:
             answers = [r for span in merged(request.labels) for r in self._fetch(span, deadline)]
         except TimedOut as exc:
             raise Refused(f"rows-late: {exc} (HEALER_FETCH_BUDGET_S {self._budget_s:g})") from exc
-        return join(batches, answers, self._n_features, self._rows_max)
+        return batches, answers
 
     def close(self) -> None:
         """Close the client."""
@@ -109,6 +142,34 @@ def join(batches: Sequence[Taken], answers: Sequence[Taken], n_features: int, ro
         x.append(rows)
         labels += [known.get((batch.batch_id, i), UNLABELLED) for i in batch.transaction_ids]
     return Rows(np.concatenate(x), np.array(labels, np.int8))
+
+
+def entries_of(
+    ranges: Sequence[OffsetRange], batches: Sequence[Taken], answers: Sequence[Taken], n_features: int, rows_max: int
+) -> list[Entry]:
+    """Decode and join as join does, kept apart by the range that names the record. A transaction counts as audited
+    where any of its labels has kind audit. Raises Refused, which names the offset, or the range that holds none."""
+    known: dict[tuple[str, str], int] = {}
+    audited: set[tuple[str, str]] = set()
+    for record in answers:
+        said = _labels(record)
+        keys = [(said.batch_id, i) for i in said.transaction_ids]
+        known |= zip(keys, said.labels, strict=True)
+        if said.kind == "audit":
+            audited.update(keys)
+    at = {(r.partition, r.offset): r for r in batches}
+    entries, count = [], 0
+    for i, span in enumerate(ranges):
+        records = [at[span.partition, o] for o in range(span.start, span.end) if (span.partition, o) in at]
+        if not records:
+            raise Refused(f"rows-gone: no record in {span.start}..{span.end} of {span.topic}", f"transactions[{i}]")
+        decoded = [_batch(record, n_features) for record in records]
+        keys = [(batch.batch_id, t) for batch, _ in decoded for t in batch.transaction_ids]
+        if (count := count + len(keys)) > rows_max:
+            raise _too_many(rows_max, "transactions")
+        labels = np.array([known.get(key, UNLABELLED) for key in keys], np.int8)
+        entries.append(Entry(np.concatenate([x for _, x in decoded]), labels, np.array([k in audited for k in keys])))
+    return entries
 
 
 def _too_many(rows_max: int, field: str) -> Refused:

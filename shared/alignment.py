@@ -8,6 +8,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from shared.adapters import Adapter
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -59,3 +61,22 @@ def identity(d: int, fraud_rate: float) -> Alignment:
 def log_odds(p: float) -> float:
     """logit, p in 0..1 exclusive."""
     return math.log(p / (1 - p))
+
+
+def alignment_of(adapter: Adapter, trained_rate: float) -> Alignment:
+    """What an adapter does to a stream. The adapter is the truth, float32 as it holds them: fraud_rate is what its
+    logit_shift makes of the trained rate, exactly that rate where it is 0. Same adapter, same numbers, in every
+    process."""
+    moved = float(np.float32(adapter.logit_shift))
+    return Alignment(
+        tuple(adapter.shift.astype(np.float64).tolist()), tuple(adapter.scale.astype(np.float64).tolist()),
+        1 / (1 + math.exp(-log_odds(trained_rate) - moved)) if moved else trained_rate, adapter.order,
+    )  # fmt: skip
+
+
+def align(base: Adapter, alignment: Alignment, trained_rate: float) -> Adapter:
+    """base with this alignment, rounded to float32: take alignment_of the result for what it then is."""
+    return msgspec.structs.replace(
+        base, shift=np.array(alignment.shift, np.float32), scale=np.array(alignment.scale, np.float32),
+        logit_shift=float(np.float32(alignment.logit_shift(trained_rate))), order=alignment.order,
+    )  # fmt: skip
