@@ -23,21 +23,30 @@ OVERLAP = 2.5  # consecutive batches share windows: an exceedance comes in clust
 
 
 class Sums(msgspec.Struct, frozen=True):
-    """Of one block under one state. rows: how many. moments: (d + 1) * 4 sums, column by column."""
+    """Of one block under one state. rows: how many. moments: (d + 1) * 4 sums, column by column, as float64 little
+    endian: as JSON (base64) half as long as numbers, and exact."""
 
     rows: int
-    moments: tuple[float, ...]
+    moments: bytes
+
+    def array(self) -> Floats:
+        """((d + 1) * 4,)."""
+        return np.frombuffer(self.moments, "<f8")
+
+    def plus(self, other: Sums) -> Sums:
+        """Of both blocks together."""
+        return Sums(self.rows + other.rows, (self.array() + other.array()).tobytes())
 
 
 def sums_of(profile: Profile, values: Floats, fraud_rate: float) -> Sums:
     """values (n, d + 1): the rows as a state reads them (Profile.read)."""
-    return Sums(len(values), tuple(profile.moment_sums(values, fraud_rate).ravel().tolist()))
+    return Sums(len(values), profile.moment_sums(values, fraud_rate).astype("<f8").tobytes())
 
 
 def z_scores(profile: Profile, blocks: Sequence[Sums], fraud_rate: float) -> Floats:
     """(d + 1, 4) |z| of all the blocks together."""
     n = sum(b.rows for b in blocks)
-    total = np.sum([b.moments for b in blocks], axis=0).reshape(profile.d + 1, -1)
+    total = np.sum([b.array() for b in blocks], axis=0).reshape(profile.d + 1, -1)
     mean, variance = profile.moments(fraud_rate)
     error = np.maximum(variance, FLOOR / n) * (1 / n + 1 / profile.known(np.array(fraud_rate)))
     return np.asarray(np.abs(total / n - mean) / np.sqrt(error))
@@ -47,6 +56,13 @@ def worst_z(profile: Profile, blocks: Sequence[Sums], fraud_rate: float, *, long
     """The largest |z| over the windows that the blocks (oldest first) fill, none longer than `longest`."""
     sizes = [w for w in WINDOWS if w <= min(len(blocks), longest)]
     return max((float(z_scores(profile, blocks[-w:], fraud_rate).max()) for w in sizes), default=0.0)
+
+
+def worst_column(profile: Profile, blocks: Sequence[Sums], fraud_rate: float) -> int:
+    """The column (d: the score) behind worst_z; of equals the first."""
+    sizes = [w for w in WINDOWS if w <= len(blocks)]
+    z = np.max([z_scores(profile, blocks[-w:], fraud_rate).max(axis=1) for w in sizes], axis=0)
+    return int(z.argmax())
 
 
 def threshold(profile: Profile, *, quiet_batches: float = 10_000, rows: int = 100, seed: int = 0) -> float:

@@ -13,6 +13,7 @@ import msgspec
 from monitor.detect import WINDOWS, Sums, worst_z
 from shared.alignment import Alignment, Floats
 from shared.profile import Profile
+from shared.records import FIRST_VERSION
 
 BLOCKS = 10  # the window a diagnosis reads, at most
 MEMORY = 5  # healed states remembered
@@ -27,7 +28,8 @@ GROWN = (5, 10)  # blocks of one law at which a young fit is made again
 
 
 class Known(msgspec.Struct, frozen=True):
-    """A state that may be active: the frozen network (name "identity"), or a heal. verdict: what it undoes."""
+    """A state that may be active: the frozen network, or a repair. name: the adapter's version. verdict: what it
+    undoes."""
 
     name: str
     alignment: Alignment
@@ -35,10 +37,10 @@ class Known(msgspec.Struct, frozen=True):
 
 
 class Guard(msgspec.Struct, frozen=True):
-    """known: the frozen network first, then heals, oldest first. active: index into known. blocks: per newest block,
+    """known: the frozen network first, then repairs, oldest first. active: index into known. blocks: per newest block,
     oldest first, its sums under each known state (None: that state is younger than the block). count: blocks so far.
     alarm: block of the newest alarm, 0: none. fitted: blocks behind the active fit. failures: refits in a row.
-    asked: block of the newest request. refusals: in a row, with no heal in force. healed: heals so far. z: newest."""
+    asked: block of the newest request. refusals: in a row, with no repair in force. z: newest."""
 
     known: tuple[Known, ...]
     active: int = 0
@@ -49,13 +51,17 @@ class Guard(msgspec.Struct, frozen=True):
     failures: int = 0
     asked: int = 0
     refusals: int = 0
-    healed: int = 0
     verdict: str = "none"
     z: float = 0.0
 
     @property
     def state(self) -> Known:
         return self.known[self.active]
+
+    @property
+    def alarmed(self) -> bool:
+        """The frozen network is in force, and not long ago the stream left the reference."""
+        return self.active == 0 and bool(self.alarm) and self.count - self.alarm < SUSPICION
 
 
 class Activate(msgspec.Struct, frozen=True):
@@ -73,22 +79,27 @@ class Ask(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What the guard reads of a diagnosis. blocks: how many of the newest blocks it is about; 0: too few to say."""
+    """What the guard reads of a diagnosis. blocks: how many of the newest blocks it is about; 0: too few to say.
+    version: the repair's name, where there is one."""
 
     verdict: str
     promote: bool
     blocks: int
     active_fits: bool
     alignment: Alignment | None = None
+    version: str = ""
 
 
 def begin(frozen: Alignment) -> Guard:
     """Before the first block."""
-    return Guard(known=(Known("identity", frozen, "none"),))
+    return Guard(known=(Known(FIRST_VERSION, frozen, "none"),))
 
 
-def on_block(guard: Guard, sums: tuple[Sums, ...], profile: Profile, h: float) -> tuple[Guard, Activate | Ask | None]:
-    """sums: of the new block under each of guard.known, in that order. h: detect.threshold."""
+def on_block(
+    guard: Guard, sums: tuple[Sums, ...], profile: Profile, h: float, *, may_ask: bool = True
+) -> tuple[Guard, Activate | Ask | None]:
+    """sums: of the new block under each of guard.known, in that order. h: detect.threshold. may_ask: no request is
+    under way."""
     blocks = (*guard.blocks, sums)[-BLOCKS:]
     guard = msgspec.structs.replace(guard, blocks=blocks, count=guard.count + 1)
     if (other := _better_known(guard, profile)) is not None:
@@ -100,14 +111,15 @@ def on_block(guard: Guard, sums: tuple[Sums, ...], profile: Profile, h: float) -
     if guard.active == 0:
         z = _z(guard, 0, profile, WINDOWS[-1])
         alarm = guard.count if z > h else guard.alarm
-        open_ = bool(alarm) and guard.count - alarm < SUSPICION
-        if not open_:
-            return msgspec.structs.replace(guard, z=z, alarm=alarm, verdict="none", refusals=0), None
         guard = msgspec.structs.replace(guard, z=z, alarm=alarm)
+        if not guard.alarmed:
+            return msgspec.structs.replace(guard, verdict="none", refusals=0), None
         resting = guard.count - guard.asked <= min(guard.refusals // PATIENCE, REST)
-        return (guard, None) if resting or len(blocks) < 2 else _ask(guard, "alarm")
+        return _ask(guard, "alarm") if may_ask and not resting and len(blocks) >= 2 else (guard, None)
     z = _z(guard, guard.active, profile, WINDOWS[-1])
     guard = msgspec.structs.replace(guard, z=z)
+    if not may_ask:
+        return guard, None
     if z > RESIDUAL:
         return _ask(guard, "residual")
     if any(len(blocks) >= grown > guard.fitted for grown in GROWN):
@@ -116,12 +128,14 @@ def on_block(guard: Guard, sums: tuple[Sums, ...], profile: Profile, h: float) -
 
 
 def on_answer(guard: Guard, answer: Answer, deviation: Floats) -> tuple[Guard, Activate | None]:
-    """deviation (d,): of the reference, by which states are told apart."""
+    """To a request that was made under the state still in force. deviation (d,): of the reference, by which states
+    are told apart."""
     if not answer.blocks:
         return guard, None
-    guard = msgspec.structs.replace(guard, blocks=guard.blocks[-answer.blocks :], fitted=answer.blocks)
+    newest = answer.blocks + guard.count - guard.asked  # those that came while the healer was at work
+    guard = msgspec.structs.replace(guard, blocks=guard.blocks[-newest:], fitted=answer.blocks)
     if answer.promote and answer.alignment is not None:
-        return _activated(guard, answer.alignment, answer.verdict, deviation)
+        return _activated(guard, Known(answer.version, answer.alignment, answer.verdict), deviation)
     if guard.active == 0:
         return msgspec.structs.replace(guard, verdict=answer.verdict, refusals=guard.refusals + 1), None
     if answer.verdict in ("none", "harmless"):
@@ -130,6 +144,22 @@ def on_answer(guard: Guard, answer: Answer, deviation: Floats) -> tuple[Guard, A
         return msgspec.structs.replace(guard, failures=0), None
     guard = msgspec.structs.replace(guard, failures=guard.failures + 1)
     return _frozen(guard, answer.verdict, "withdrawn") if guard.failures >= FAILURES else (guard, None)
+
+
+def forget(guard: Guard, name: str) -> Guard:
+    """Without a state that turned out to be wrong, or cannot be loaded. Where it was in force, the frozen network is
+    again, and what happened is open."""
+    where = [k for k, s in enumerate(guard.known) if k and s.name == name]
+    if not where:
+        return guard
+    kept = [k for k in range(len(guard.known)) if k not in where]
+    blocks = tuple(tuple(b[k] for k in kept if k < len(b)) for b in guard.blocks)
+    known = tuple(guard.known[k] for k in kept)
+    if guard.active not in where:
+        return msgspec.structs.replace(guard, known=known, blocks=blocks, active=kept.index(guard.active))
+    return msgspec.structs.replace(
+        guard, known=known, blocks=blocks, active=0, failures=0, verdict="unexplained", alarm=guard.count
+    )
 
 
 def _ask(guard: Guard, reason: Literal["alarm", "residual", "more-rows"]) -> tuple[Guard, Ask]:
@@ -165,19 +195,17 @@ def _frozen(guard: Guard, verdict: str, reason: Literal["drift-ended", "withdraw
     return guard, Activate(guard.state, reason)
 
 
-def _activated(guard: Guard, alignment: Alignment, verdict: str, deviation: Floats) -> tuple[Guard, Activate]:
+def _activated(guard: Guard, new: Known, deviation: Floats) -> tuple[Guard, Activate]:
     """A refinement takes the active state's place; a new state is remembered beside it, in place of any near it and of
     the oldest beyond MEMORY. Blocks from before have no sums under it."""
-    healed = guard.healed + 1
-    new = Known(f"heal-{healed}", alignment, verdict)
-    refines = guard.active > 0 and alignment.near(guard.state.alignment, deviation)
-    drop = {k for k, s in enumerate(guard.known) if k and alignment.near(s.alignment, deviation)}
+    refines = guard.active > 0 and new.alignment.near(guard.state.alignment, deviation)
+    drop = {k for k, s in enumerate(guard.known) if k and new.alignment.near(s.alignment, deviation)}
     drop |= {guard.active} if refines else set()
     kept = [k for k in range(len(guard.known)) if k not in drop]
     kept = [0, *kept[1:][-(MEMORY - 1) :]]
     blocks = tuple((*(b[k] if k < len(b) else None for k in kept), None) for b in guard.blocks)
     guard = msgspec.structs.replace(
         guard, known=(*(guard.known[k] for k in kept), new), active=len(kept), blocks=blocks, failures=0,
-        verdict=verdict, healed=healed, alarm=0, refusals=0,
+        verdict=new.verdict, alarm=0, refusals=0,
     )  # fmt: skip
     return guard, Activate(new, "refit" if refines else "heal")

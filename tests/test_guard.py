@@ -32,7 +32,7 @@ def healed(amount: float = -2.2) -> Guard:
     guard = begin(identity(P.d, P.fraud_rate))
     for x in moved(batches(1, 2), amount):
         guard, _ = feed(guard, x)
-    guard, action = on_answer(guard, Answer("shift", True, 2, False, shifted(amount)), P.deviation)
+    guard, action = on_answer(guard, Answer("shift", True, 2, False, shifted(amount), "v2"), P.deviation)
     assert isinstance(action, Activate)
     return guard
 
@@ -57,7 +57,7 @@ def test_the_end_of_a_drift_switches_back_at_once_and_its_return_too() -> None:
     guard, action = feed(guard, moved(batches(3, 1), -2.2)[0])
     assert isinstance(action, Activate)
     assert action.reason == "switch"
-    assert guard.state.name == "heal-1"
+    assert guard.state.name == "v2"
 
 
 def test_two_refits_that_fail_withdraw_the_heal() -> None:
@@ -83,11 +83,11 @@ def test_a_refused_refit_keeps_a_heal_that_still_fits() -> None:
 def test_memory_is_bounded_and_the_frozen_state_is_never_forgotten(amounts: list[float]) -> None:
     guard = begin(identity(P.d, P.fraud_rate))
     for amount in amounts:
-        block = Sums(100, (0.0,) * (4 * (P.d + 1)))
+        block = Sums(100, bytes(8 * 4 * (P.d + 1)))
         guard = msgspec.structs.replace(guard, blocks=(*guard.blocks, (block,) * len(guard.known)))
-        guard, _ = on_answer(guard, Answer("shift", True, 1, False, shifted(amount)), P.deviation)
+        guard, _ = on_answer(guard, Answer("shift", True, 1, False, shifted(amount), f"v{amount}"), P.deviation)
         assert guard.state.alignment == shifted(amount)
-        assert guard.known[0].name == "identity"
+        assert guard.known[0].name == "v1"
         assert len(guard.known) <= 1 + MEMORY
         assert all(len(b) <= len(guard.known) for b in guard.blocks)
 

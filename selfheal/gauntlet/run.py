@@ -52,7 +52,8 @@ class Pipeline:
         if isinstance(action, Ask):
             active = self.guard.state.alignment if self.guard.active else None
             found = diagnose(self.knowledge, self.rows[-action.blocks :], active)
-            self.guard, action = on_answer(self.guard, answer_of(found), self.profile.deviation)
+            answer = answer_of(found, f"v{self.guard.count}")
+            self.guard, action = on_answer(self.guard, answer, self.profile.deviation)
             self.log.append((self.guard.count, f"{found.verdict} n={found.rows} {found.reason}"))
         if isinstance(action, Activate):
             a = action.state.alignment
@@ -64,9 +65,9 @@ class Pipeline:
         return ""
 
 
-def answer_of(found: Diagnosis) -> Answer:
-    """What the guard reads of a diagnosis."""
-    return Answer(found.verdict, found.promote, found.blocks, found.active_fits, found.alignment)
+def answer_of(found: Diagnosis, version: str) -> Answer:
+    """What the guard reads of a diagnosis. version: of the repair."""
+    return Answer(found.verdict, found.promote, found.blocks, found.active_fits, found.alignment, version)
 
 
 def run(
