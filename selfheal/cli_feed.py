@@ -98,23 +98,32 @@ def produce(
         Path | None,
         typer.Option(
             metavar="FILE", rich_help_panel=CSV,
-            help="Rows of a CSV file with a header instead of the synthetic ones. The bundle names the features.",
+            help="Rows of a CSV file with a header instead of the synthetic ones. The bundle (--bundle) says which "
+            "columns it takes and how; a drift step can name any of its features.",
         ),
     ] = None,
     column: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="FEATURE=COLUMN", help="Where the file's name for a feature differs.", rich_help_panel=CSV
+            metavar="FEATURE=COLUMN", help="Where the file has another name for it.", rich_help_panel=CSV
         ),
     ] = None,
     label_column: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Holds 1 for fraud, 0 for not.", rich_help_panel=CSV)
+        str | None,
+        typer.Option(
+            metavar="COLUMN", show_default="the bundle's, where the file has it", rich_help_panel=CSV,
+            help="Holds 1 for fraud, 0 for not (or true/false, yes/no).",
+        ),
     ] = None,
     amount_column: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Holds the amount.", rich_help_panel=CSV)
     ] = None,
     id_column: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Holds the transaction id.", rich_help_panel=CSV)
+    ] = None,
+    delimiter: Annotated[
+        str | None,
+        typer.Option(metavar="CHAR", show_default="looked for", help="What parts the cells.", rich_help_panel=CSV),
     ] = None,
     bundle: BundleDir = None,
     data_dir: DataDir = DATA_DIR,
@@ -136,6 +145,7 @@ def produce(
     flags = slot_named({"slot": slot, "prefix": prefix or None})
     settings, stop = begin(ProducerSettings, flags)
     from producer.batch import BatchSource
+    from producer.csv_source import CsvSource
     from producer.service import run as feed
     from selfheal import feed as build
     from selfheal.where import find_bundle, find_kafka
@@ -148,15 +158,17 @@ def produce(
         delay=label_delay, audit_share=audit_share, audit_delay=audit_delay, seed=seed, flush=flush_labels
     )
     source: BatchSource
+    read: CsvSource | None = None
     if csv is None:
         source = build.synthetic(
             seed=seed, rows=rows, scenario=scenario, strength=strength, drift=drift or (),
             labelled=labels.delay is not None or labels.audit_share > 0,
         )  # fmt: skip
     else:
-        options = build.CsvOptions(csv, column or (), label_column, amount_column, id_column)
-        features = bundles.load(find_bundle(bundle, data_dir)).features
-        source = build.from_csv(options, features, rows=rows, drift=drift or ())
+        options = build.CsvOptions(csv, column or (), label_column, amount_column, id_column, delimiter)
+        model = bundles.load(find_bundle(bundle, data_dir))
+        read = build.from_csv(options, model.features, rows=rows, table=model.manifest.table)
+        source = build.drifted(read, drift or ())
     pace = GENTLE if rate is None and not lockstep else rate
     done = feed(
         settings, kafka, source, batches=batches, rate=pace or None, lockstep=lockstep, labels=labels, run_name=run,
@@ -166,5 +178,7 @@ def produce(
         f"run {done.run}: {done.batches} batches, {done.rows} transactions, {done.labels} labels records, "
         f"{done.audits} audits, {done.outstanding} labels records not due yet; {done.took_s:g} s"
     )
+    for line in build.told(read) if read is not None else ():
+        typer.echo(line)
     if stop.interrupted:
         raise typer.Exit(INTERRUPTED)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 SERVICES, LOOKING, RUNNING = "Services, one process each", "Looking", "Everything at once"
+PARTS = "Parts"
 
 DataDir = Annotated[
     Path,

@@ -1,4 +1,4 @@
-"""`selfheal demo`, `up`, `replay` and what they rest on: `broker`, `topics`, `train`."""
+"""`selfheal demo`, `up`, `replay` and what they rest on: `broker`, `topics`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from selfheal.cli_options import DATA_DIR, RUNNING, DataDir, Prefix
+from selfheal.cli_options import DATA_DIR, PARTS, RUNNING, DataDir, Prefix
 
 app = typer.Typer()
-PARTS = "Parts"
 Partitions = Annotated[
     int,
     typer.Option(
@@ -138,31 +137,3 @@ def topics(prefix: Prefix = "", partitions: Partitions = 6, data_dir: DataDir = 
     for name in created:
         typer.echo(name)
     typer.echo(f"{len(created)} created, {len(TOPICS) - len(created)} there already", err=True)
-
-
-@app.command(rich_help_panel=PARTS)
-def train(
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", show_default="DATA_DIR/bundle", help="The bundle's folder, made if missing."),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the rows and the weights.")] = 42,
-    data_dir: DataDir = DATA_DIR,
-) -> None:
-    """Train a model on clean synthetic rows and write it as a bundle: weights, rule, thresholds, statistics, a hash."""
-    from selfheal.process import one_thread
-
-    one_thread()
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    with console.status("training: 5,000 rows, 20 epochs"):
-        from selfheal import training
-
-        made = training.train(out or data_dir / "bundle", seed=seed)
-    clean, folder = made.manifest.clean, out or data_dir / "bundle"
-    console.print(
-        f"bundle {made.hash[:16]} in {folder}: on held-out clean rows accuracy {clean.accuracy:.3f}, "
-        f"precision {clean.precision:.3f}, recall {clean.recall:.3f}, F1 {clean.f1:.3f}",
-        soft_wrap=True,
-    )

@@ -13,18 +13,22 @@ from producer.drift import Drifted
 from producer.labels import LabelPlan
 from producer.sources import Synthetic
 from shared.errors import OperatorError
+from shared.table.schema import Table
 
 NEVER = "never"
+TOLD = 5  # bad rows, and columns, that the last lines name
 
 
 class CsvOptions(NamedTuple):
-    """path: the file. columns: FEATURE=COLUMN texts. label, amount, id: columns that hold them."""
+    """path: the file. columns: FEATURE=COLUMN texts. label, amount, id: columns that hold them. delimiter: None looks
+    for it."""
 
     path: Path
     columns: Sequence[str]
     label: str | None
     amount: str | None
     id: str | None
+    delimiter: str | None = None
 
 
 def synthetic(
@@ -40,14 +44,34 @@ def synthetic(
     )  # fmt: skip
 
 
-def from_csv(options: CsvOptions, features: Sequence[str], *, rows: int, drift: Sequence[str]) -> BatchSource:
-    """A file's rows, with drift steps that need no labels or the file's own. Raises OperatorError."""
-    source = CsvSource(
+def from_csv(options: CsvOptions, features: Sequence[str], *, rows: int, table: Table | None = None) -> CsvSource:
+    """A file's rows as the bundle's features. Raises OperatorError."""
+    return CsvSource(
         options.path, features, rows=rows, columns=pairs(options.columns), label=options.label,
-        amount=options.amount, id=options.id,
+        amount=options.amount, id=options.id, table=table, delimiter=options.delimiter,
     )  # fmt: skip
+
+
+def drifted(source: BatchSource, drift: Sequence[str]) -> BatchSource:
+    """With drift steps that need no labels, or the source's own. Raises OperatorError."""
     steps = drift_text.parse(drift)
     return Drifted(source, steps) if steps else source
+
+
+def told(source: CsvSource) -> list[str]:
+    """What a person should know about the rows that were read, a line each; empty where there is nothing to say."""
+    lines = []
+    if source.bad:
+        more = f" and {source.bad - TOLD} more" if source.bad > TOLD else ""
+        lines.append(f"{source.bad} bad rows left out: {'; '.join(source.faults[:TOLD])}{more}")
+    for counts, what in (
+        (source.missing, "empty cells filled in"),
+        (source.unknown, "unknown categories read as other"),
+    ):
+        if counts:
+            most = ", ".join(f"{name} {count}" for name, count in counts.most_common(TOLD))
+            lines.append(f"{counts.total()} {what}: {most}{', ..' if len(counts) > TOLD else ''}")
+    return lines
 
 
 def pairs(texts: Sequence[str]) -> Mapping[str, str]:

@@ -1,8 +1,9 @@
 """A bundle: what is deployed. A folder with one content hash, which every adapter and prediction names.
 
-    bundle.json           features, rule, thresholds, costs, training statistics, clean scores; weights' SHA-256
+    bundle.json           features, rule, thresholds, costs, table, statistics, clean scores; weights' SHA-256
     weights.safetensors   backbone.0, backbone.2, head, and the adapter's start (reflex.0, reflex.2, reflex.scale)
-    reference.safetensors labelled rows: features (n, d) float32, labels (n,) int8; held-out and clean
+    reference.safetensors labelled rows: features (n, d) float32, labels (n,) int8; clean, and not trained on where
+                          there are enough of those
 
 The hash is the SHA-256 of bundle.json, which itself holds the hashes of the other two files.
 """
@@ -13,7 +14,6 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
@@ -23,68 +23,16 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from shared.errors import OperatorError
+from shared.manifest import HIDDEN_MAX as HIDDEN_MAX
+from shared.manifest import SCHEMA as SCHEMA
+from shared.manifest import Costs as Costs
+from shared.manifest import FeatureStatistics as FeatureStatistics
+from shared.manifest import Manifest as Manifest
+from shared.manifest import Rule as Rule
+from shared.manifest import Scores as Scores
+from shared.manifest import Thresholds as Thresholds
 
 Array = npt.NDArray[np.float32]
-SCHEMA = 1
-HIDDEN_MAX = 256  # an adapter with its optimiser then takes 1.6 MB at most (MAX_ADAPTER_BYTES)
-
-
-class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """The symbolic rule: fraud where feature < threshold (op "<") or > threshold (op ">")."""
-
-    feature: str
-    op: Literal["<", ">"]
-    threshold: float
-
-
-class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
-    """flag: a transaction is flagged above this probability. conflict: the rule says fraud, the model says
-    less than this."""
-
-    flag: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5
-    conflict: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.30
-
-
-class Costs(msgspec.Struct, frozen=True, kw_only=True):
-    """Cost of one false alarm and one missed fraud, in the operator's unit."""
-
-    false_alarm: Annotated[float, msgspec.Meta(gt=0)] = 1.0
-    missed_fraud: Annotated[float, msgspec.Meta(gt=0)] = 5.0
-
-
-class Scores(msgspec.Struct, frozen=True, kw_only=True):
-    """At the flag threshold, each in 0..1."""
-
-    accuracy: float
-    precision: float
-    recall: float
-    f1: float
-
-
-class FeatureStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """Of one feature over the training rows. quantiles: at 0, 1%, .., 99%, 100% (101 numbers)."""
-
-    mean: float
-    deviation: float
-    quantiles: list[float]
-
-
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """bundle.json."""
-
-    schema: int
-    features: Annotated[list[str], msgspec.Meta(min_length=1, max_length=10_000)]
-    hidden: Annotated[int, msgspec.Meta(ge=1, le=HIDDEN_MAX)]
-    rule: Rule | None
-    watched: str  # the feature FIDI watches
-    thresholds: Thresholds
-    costs: Costs
-    fraud_rate: Annotated[float, msgspec.Meta(ge=0, le=1)]  # of the training rows
-    clean: Scores  # on held-out rows of the training distribution
-    statistics: dict[str, FeatureStatistics]
-    training: dict[str, float | int | str]  # seed, epochs, rows, learning rate: how to make it again
-    weights_sha256: str
-    reference_sha256: str
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +47,11 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def features(self) -> list[str]:
         return self.manifest.features
+
+    @property
+    def affine(self) -> list[bool]:
+        """Per feature: could a feed shift or scale it? Not so a 0/1 feature, or one of few values."""
+        return [self.manifest.statistics[name].affine for name in self.features]
 
     @property
     def rule_column(self) -> int | None:
@@ -197,6 +150,8 @@ def load(folder: Path) -> Bundle:
             raise OperatorError(f"{folder / 'bundle.json'}: {name} is not one of its features")
     if len(set(manifest.features)) != len(manifest.features):
         raise OperatorError(f"{folder / 'bundle.json'}: a feature is named twice")
+    if manifest.table is not None and manifest.table.features() != manifest.features:
+        raise OperatorError(f"{folder / 'bundle.json'}: the table's columns do not make its features")
     if absent := sorted(set(manifest.features) - manifest.statistics.keys()):
         raise OperatorError(f"{folder / 'bundle.json'}: statistics of {', '.join(absent)} are missing")
     weights = _checked(folder / "weights.safetensors", weight_bytes, manifest.weights_sha256)

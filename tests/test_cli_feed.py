@@ -62,11 +62,11 @@ def test_csv_with_renamed_columns(tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     file.write_text("amount_z,b,fraud\n1,2,0\n3,4,1\n5,6,0\n")
     options = feed.CsvOptions(file, ["a=amount_z"], "fraud", None, None)
-    source = feed.from_csv(options, ["a", "b"], rows=2, drift=["shift:b:10"])
+    source = feed.drifted(feed.from_csv(options, ["a", "b"], rows=2), ["shift:b:10"])
     batches = list(source.batches())
     assert [b.rows.tolist() for b in batches] == [[[1, 12], [3, 14]], [[5, 16]]]
     with pytest.raises(OperatorError, match="FEATURE=COLUMN"):
-        feed.from_csv(options._replace(columns=["a"]), ["a", "b"], rows=2, drift=[])
+        feed.from_csv(options._replace(columns=["a"]), ["a", "b"], rows=2)
 
 
 def test_which_bundle_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

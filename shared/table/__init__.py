@@ -1,1 +1,1 @@
-"""A table of somebody else's: how its cells become the numbers that go over the wire, the same in training and after."""
+"""A table of somebody else's: how its cells become the numbers on the wire, in training and after alike."""

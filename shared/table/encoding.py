@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from shared.table import cells as said
 from shared.table.schema import COMMONEST, MISSING, Categories, Column, Numeric, Table
-
-Encode = Callable[[str], list[float]]
 
 
 class Encoded(NamedTuple):
@@ -22,11 +20,12 @@ class Encoded(NamedTuple):
 
 
 class Encoder:
-    """table: the schema. position: where each of its columns stands in a row of cells."""
+    """table: the schema. position: where each of its columns stands in a row of cells. decimal_comma: 12,5 is a
+    number in these rows."""
 
-    def __init__(self, table: Table, position: Mapping[str, int]) -> None:
+    def __init__(self, table: Table, position: Mapping[str, int], decimal_comma: bool = False) -> None:
         self._columns = [(column, position[column.name]) for column in table.columns]
-        self._comma = table.decimal_comma
+        self._comma = decimal_comma
 
     def row(self, cells: Sequence[str]) -> Encoded:
         """One row. Raises Refused, which names the column: a cell of a numeric column that is no finite number."""

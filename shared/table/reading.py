@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from shared.errors import OperatorError, Refused
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 DELIMITERS = ",;\t|"
 PEEK_CHARS = 65_536
@@ -81,7 +84,7 @@ class CsvFile:
         except OSError as exc:
             raise OperatorError(f"cannot read {self.path}: {exc.strerror}") from exc
 
-    def _reader(self, text: TextIO) -> csv._reader:
+    def _reader(self, text: TextIO) -> Reader:
         return csv.reader(text, delimiter=self.delimiter)
 
 

@@ -58,14 +58,13 @@ Column = Numeric | Categories | Frequencies
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
     """columns: in the order of the features that they make. label, amount, time: columns with these roles. unused:
-    column to the reason why it is no feature. decimal_comma: 12,5 is a number."""
+    column to the reason why it is no feature."""
 
     columns: Annotated[list[Column], msgspec.Meta(min_length=1)]
     label: Name
     amount: str | None = None
     time: str | None = None
     unused: dict[str, str] = {}
-    decimal_comma: bool = False
 
     def features(self) -> list[str]:
         """Names of all features, in the order of the wire."""

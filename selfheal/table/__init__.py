@@ -1,0 +1,1 @@
+"""`selfheal train --csv`: from a table to a bundle."""
