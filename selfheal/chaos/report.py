@@ -1,0 +1,114 @@
+"""What a chaos run came to: numbers, the audit, and whether all of it is as it must be."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from selfheal.chaos.plan import INSIDE, Act
+from selfheal.chaos.watch import Watch
+from selfheal.chaos.world import Death, Record, World
+from shared.crash import CRASH_POINTS
+
+
+class Recovery(msgspec.Struct, frozen=True):
+    """Seconds from the kill of a scorer until every partition, its own among them, had a new committed prediction.
+    Counted are kills whose successor was left alone. unseen: there was none until the load ended."""
+
+    counted: int
+    median_s: float | None
+    longest_s: float | None
+    unseen: int
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """points: kills at each crash point. inside: kills while the broker held a transaction open, for certain. lost:
+    acknowledged messages that are not on the topic. faults: what should not have happened; green: nothing did."""
+
+    seed: int
+    brokers: int
+    took_s: float
+    schedule: list[str]
+    kills: int
+    kills_by_service: dict[str, int]
+    inside: int
+    points: dict[str, int]
+    broken: dict[str, int]
+    recovery: Recovery
+    told: list[str]
+    missed: list[str]
+    acknowledged: int
+    lost: list[str]
+    faults: list[str]
+    notices: list[str]
+    audit: dict[str, Any]
+    audit_lines: list[str]
+    green: bool
+
+
+def recovery(deaths: Sequence[Death], watch: Watch) -> Recovery:
+    """Of the scorers that were killed."""
+    alone = [d for d in deaths if d.victim.startswith("scorer") and d.left_alone]
+    found = [watch.recovered_s(d.at_ms) for d in alone]
+    took = sorted(s for s in found if s is not None)
+    return Recovery(
+        counted=len(took),
+        median_s=round(statistics.median(took), 2) if took else None,
+        longest_s=round(took[-1], 2) if took else None,
+        unseen=len(found) - len(took),
+    )
+
+
+def judged(
+    acts: Sequence[Act], world: World, *, seed: int, brokers: int, took_s: float, lost: list[str], acknowledged: int,
+    notices: list[str], audit: Mapping[str, Any], audit_lines: list[str],
+) -> Outcome:  # fmt: skip
+    """Everything together. audit: the auditor's report as it gives it, `ok` among it."""
+    record: Record = world.record
+    points = Counter(d.point for d in record.deaths if d.point)
+    faults = list(record.faults)
+    faults += [f"crash point {point} was never reached" for point in CRASH_POINTS if not points[point]]
+    if lost:
+        faults.append(f"{len(lost)} messages that the broker acknowledged are gone, the first {lost[0]}")
+    if not audit["ok"]:
+        faults.append(f"the audit is red: {', '.join(audit['broken'])}")
+    return Outcome(
+        seed=seed, brokers=brokers, took_s=round(took_s, 1), schedule=[f"{a.at_s:6.1f} s  {a}" for a in acts],
+        kills=len(record.deaths), kills_by_service=dict(Counter(d.victim for d in record.deaths)),
+        inside=sum(points[p] for p in INSIDE), points={p: points[p] for p in CRASH_POINTS}, broken=record.broken,
+        recovery=recovery(record.deaths, world.watch), told=record.told, missed=record.missed,
+        acknowledged=acknowledged, lost=lost[:10], faults=faults, notices=notices, audit=dict(audit),
+        audit_lines=audit_lines, green=not faults,
+    )  # fmt: skip
+
+
+def lines(outcome: Outcome) -> list[str]:
+    """For a terminal."""
+    r = outcome.recovery
+    killed = ", ".join(f"{name} {n}" for name, n in sorted(outcome.kills_by_service.items()))
+    out = [
+        f"kills        {outcome.kills} ({killed}), {outcome.inside} of them inside open transactions",
+        "crash points "
+        + f"{sum(n > 0 for n in outcome.points.values())} of {len(outcome.points)} reached: "
+        + ", ".join(f"{name} {n}" for name, n in outcome.points.items()),
+        "brokers      " + (", ".join(f"{k} {n}" for k, n in sorted(outcome.broken.items())) or "left alone"),
+        f"recovery     of {r.counted} killed scorers: median {r.median_s} s, longest {r.longest_s} s (kill to the next "
+        f"committed prediction of all its partitions); not seen for {r.unseen}",
+        f"messages     {outcome.acknowledged} acknowledged to the load, {len(outcome.lost)} of them gone",
+    ]
+    out += [f"also         {text}" for text in outcome.told]
+    out += [f"tried again  {text}" for text in outcome.missed]
+    out += ["audit", *(f"  {line}" for line in outcome.audit_lines)]
+    out += [f"FAULT        {text}" for text in outcome.faults]
+    return [*out, f"seed {outcome.seed}: {'green' if outcome.green else 'RED'} after {outcome.took_s:.0f} s"]
+
+
+def write(outcome: Outcome, folder: Path) -> None:
+    """chaos.json in the folder, made if missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "chaos.json").write_bytes(msgspec.json.format(msgspec.json.encode(outcome), indent=1))

@@ -1,0 +1,53 @@
+"""The processes that are to suffer, and what can be done to each."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+
+from selfheal.chaos.watch import Watch
+from selfheal.child import Child
+from shared.crash import CRASH_ENV, SAID
+
+
+class Victim:
+    """One supervised service. busy: something is being done to it. It comes back by the supervisor alone."""
+
+    def __init__(self, child: Child, watch: Watch) -> None:
+        self.child, self._watch = child, watch
+        self.busy = False
+
+    @property
+    def name(self) -> str:
+        return self.child.name
+
+    def ready(self) -> bool:
+        """It runs and has said so."""
+        return self.child.pid in self._watch.started
+
+    def signal(self, number: int) -> None:
+        """Send a signal, if it runs. A kill of ours is no reason for the supervisor to hold it back longer."""
+        self.child.attempt = 0
+        if (pid := self.child.pid) is not None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def arm(self, spec: str) -> None:
+        """For the next start; empty: nothing."""
+        self.child.set_env(CRASH_ENV, spec)
+
+    def revive(self) -> None:
+        """Have the supervisor start it again after an end that it takes for good."""
+        self.child.attempt = 0
+        self.child.restart_at, self.child.over = time.monotonic(), False
+
+    def crashed_at(self, point: str, since_ms: int) -> int | None:
+        """When (epoch ms) its log says that it died at this point, after since_ms; None where it does not."""
+        for log in (self.child.log, self.child.log.with_suffix(".log.1")):
+            with suppress(FileNotFoundError):
+                for line in reversed(log.read_text("utf-8", "replace").splitlines()):
+                    said, _, at = line.partition(f"{SAID} {point} ")
+                    if at.isdecimal() and not said and int(at) >= since_ms:
+                        return int(at)
+        return None

@@ -1,0 +1,120 @@
+"""What a bystander sees of a running pipeline: who is ready, when predictions come again, what is left to do."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from shared.errors import Refused, SelfhealError
+from shared.kafka import Follower, Taken, closing, group_offsets, watermarks
+from shared.records import decode, decode_event
+from shared.telemetry import epoch_ms
+from shared.topics import Name, group_name, topic_name
+
+IN_USE_MS = 30_000
+END_S = 20.0
+# What each service reads. These two are written without transactions: their end is that of the log.
+READ: dict[str, tuple[Name, ...]] = {
+    "scorer": ("transactions",), "healer": ("heal-requests",), "monitor": ("predictions", "labels", "events"),
+}  # fmt: skip
+PLAIN: tuple[Name, ...] = ("transactions", "labels")
+FOLLOWED: tuple[Name, ...] = ("predictions", "heal-requests", "events")
+
+
+class _Where(msgspec.Struct, frozen=True):
+    partition: int
+
+
+class _Sourced(msgspec.Struct, frozen=True):
+    """What is read here of a prediction."""
+
+    source: _Where
+    batch_id: str
+
+
+class Watch:
+    """Follows the output from now on, in a thread. started: process ids that said service-started.
+    kinds: events by kind. ids: batches that have a prediction."""
+
+    def __init__(self, kafka: Mapping[str, Any], prefix: str) -> None:
+        self._kafka, self._prefix = dict(kafka), prefix
+        self.started: set[int] = set()
+        self.kinds: dict[str, int] = defaultdict(int)
+        self.ids: set[str] = set()
+        self._seen: dict[int, list[tuple[int, int]]] = defaultdict(list)  # partition: (produced, arrived), epoch ms
+        self._last: dict[tuple[str, int], int] = {}
+        self._ending = threading.Event()
+        self._failure: SelfhealError | None = None
+        self._thread = threading.Thread(target=self._follow, name="chaos-watch", daemon=True)
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        self._thread.join(END_S)
+
+    def check(self) -> None:
+        """Raises what ended the watch, if something did."""
+        if self._failure is not None:
+            raise self._failure
+
+    def recovered_s(self, since_ms: int) -> float | None:
+        """Seconds from a moment (epoch ms) until every partition that was in use then had a prediction that was produced
+        after it and committed; None where one has not had it, or none was in use. Of a killed scorer's partitions that
+        is the latest; to ask the broker which those are is no question that librdkafka's admin client survives while
+        brokers are killed (an assertion in rdkafka_queue.h ends the process)."""
+        firsts = []
+        for times in list(self._seen.values()):
+            before = [produced for produced, _ in times if since_ms - IN_USE_MS <= produced <= since_ms]
+            after = [arrived for produced, arrived in times if produced > since_ms]
+            if before and not after:
+                return None
+            if before:
+                firsts.append(after[0])
+        return max((each - since_ms) / 1000 for each in firsts) if firsts else None
+
+    def lag(self) -> dict[str, int]:
+        """Records not answered yet, by service. Raises OperatorError, TimedOut."""
+        return {service: self._lag(service, names) for service, names in READ.items()}
+
+    def _lag(self, service: str, names: Iterable[Name]) -> int:
+        topics = {topic_name(n, self._prefix): n for n in names}
+        done = group_offsets(self._kafka, group_name(service, self._prefix), topics)
+        left = 0
+        for topic, name in topics.items():
+            if name in PLAIN:
+                ends = {p: high for p, (_, high) in watermarks(self._kafka, topic).items()}
+            else:
+                ends = {p: last + 1 for (t, p), last in list(self._last.items()) if t == topic}
+            left += sum(max(0, end - done.get((topic, p), 0)) for p, end in ends.items())
+        return left
+
+    def _follow(self) -> None:
+        topics = [topic_name(n, self._prefix) for n in FOLLOWED]
+        try:
+            with closing(Follower(self._kafka, topics, name="chaos-watch")) as follower:
+                while not self._ending.is_set():
+                    for record in follower.take(0.1):
+                        self._last[record.topic, record.partition] = record.offset
+                        self._note(record, topics)
+        except SelfhealError as exc:
+            self._failure = exc
+
+    def _note(self, record: Taken, topics: list[str]) -> None:
+        with suppress(Refused):  # the auditor judges what a record is worth
+            if record.topic == topics[0]:
+                prediction = decode(_Sourced, record.value)
+                self._seen[prediction.source.partition].append((record.timestamp_ms, epoch_ms()))
+                self.ids.add(prediction.batch_id)
+            elif record.topic == topics[2]:
+                event = decode_event(record.value)
+                self.kinds[event.kind] += 1
+                if event.kind == "service-started":
+                    self.started.add(int(event.facts.get("pid", -1)))
