@@ -13,6 +13,7 @@ from healer import says
 from healer.reference import LEARNING_RATE, STEPS, heal
 from healer.registry import Registry
 from healer.rows import RowReader
+from healer.stale import WAITING_MAX, plan
 from shared.adapters import Adapter
 from shared.bundle import Bundle
 from shared.crash import crash_between, crash_point
@@ -22,7 +23,7 @@ from shared.notices import dead_letter, event_out, lifecycle
 from shared.records import HealRequest, decode
 from shared.settings import HealerSettings
 from shared.signing import Seal
-from shared.telemetry import Heartbeat, get_logger, wall_clock
+from shared.telemetry import Heartbeat, epoch_ms, get_logger, wall_clock
 from shared.topics import group_name, topic_name
 
 POLL_S = 0.5  # longest wait for a request before looking at stop
@@ -69,14 +70,18 @@ def run(settings: HealerSettings, kafka: Mapping[str, Any], bundle: Bundle, stop
             healer.registry.poll()
             try:
                 answers = []
-                for record in session.take(1, 0 if unsaid else POLL_S):
+                turn = plan(
+                    session.take(WAITING_MAX, 0 if unsaid else POLL_S), epoch_ms(), settings.stale_s, bundle.hash
+                )
+                session.put_back(turn.later)
+                for record, stale in turn.now:
                     # Numbers come from what is committed. While the partition of the requests is ours, nobody else
                     # can commit adapters with its offsets, and ours are known; after it moved, or a transaction of
                     # ours ended otherwise than planned, the topic has to be read to its end.
                     if known_moves != session.moves:
                         healer.registry.refresh()
                         known_moves = session.moves
-                    answers.append(healer.answer(record))
+                    answers.append(healer.answer(record, stale))
                 if unsaid or answers:
                     outputs = [*unsaid, *(out for answer in answers for out in answer.outputs)]
                     signed = [healer.seal.sign(out) for out in outputs]
@@ -119,14 +124,17 @@ class Healer:
             kafka, self.adapters, bundle, name=name, budget_s=settings.commit_budget_s, seal=self.seal
         )
 
-    def answer(self, record: Taken) -> Answer:
-        """Adapters and heal-finished, or heal-failed with the reason, or a dead letter. Raises TimedOut, Fatal."""
+    def answer(self, record: Taken, stale: Refused | None = None) -> Answer:
+        """Adapters and heal-finished, or heal-failed with the reason, or a dead letter. stale: the reason why there is
+        no fit any more. Raises TimedOut, Fatal."""
         try:
             request = decode(HealRequest, record.value)
         except Refused as exc:
             self._log.warning("dead_letter", offset=record.offset, reason=str(exc))
             return Answer([dead_letter(topic_name("dead-letters", self._prefix), record, exc, says.SERVICE)], [])
         try:
+            if stale is not None:
+                raise stale
             return self._heal(request)
         except Refused as exc:
             self._log.warning("heal_failed", request=request.request_id, reason=str(exc))

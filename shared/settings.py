@@ -126,6 +126,11 @@ class HealerSettings(ServiceSettings):
     slot: str = Field("0", min_length=1, max_length=100, description="this replica's stable name")
     fetch_budget_s: float = Field(20.0, gt=0, le=120, description="longest it reads the rows of one request")
     rows_max: int = Field(20_000, ge=100, le=1_000_000, description="most rows one heal reads; more is refused")
+    stale_s: float = Field(
+        60.0, gt=0, le=86_400,
+        description="a request that waited for longer is answered heal-failed (superseded) where a newer one for the"
+        " same base, policy and purpose waits behind it",
+    )  # fmt: skip
 
 
 class MonitorSettings(ServiceSettings):
@@ -134,9 +139,29 @@ class MonitorSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="MONITOR_", frozen=True, extra="ignore", populate_by_name=True)
 
     thresholds: Path | None = Field(None, description="threshold_config.json: what counts as drift and decay")
-    policy: Literal["reference", "observe"] = Field(
-        "reference", description="reference heals as published; observe only measures"
+    policy: Literal["guarded", "reference", "observe"] = Field(
+        "guarded",
+        description="guarded diagnoses, refuses what it cannot heal, promotes and takes back on evidence; reference"
+        " heals as published; observe only measures",
     )
+    quiet_batches: int = Field(
+        10_000, ge=100, le=10_000_000,
+        description="guarded: batches without drift between two false alarms, on average",
+    )  # fmt: skip
+    evidence: float = Field(
+        20.0, ge=2, le=1e9,
+        description="guarded: E at which labels promote a candidate or take an adapter back; each trial errs at most"
+        " once in so many",
+    )  # fmt: skip
+    flag_factor: float = Field(
+        4.0, ge=1, le=1_000,
+        description="guarded: an adapter that moves the share of flagged transactions further than this factor away"
+        " from the share on clean rows is not activated",
+    )  # fmt: skip
+    cooldown: int = Field(
+        20, ge=0, le=100_000,
+        description="guarded: batches after labels took a repair back before the same kind is tried again",
+    )  # fmt: skip
     turn_max: int = Field(500, ge=1, le=10_000, description="most records folded and committed in one turn")
     poll_s: float = Field(0.5, gt=0, le=60, description="longest wait for a first record")
     label_patience: int = Field(

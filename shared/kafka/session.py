@@ -173,6 +173,21 @@ class Session:
         held = set(self.assignment())
         back = [ck.TopicPartition(*where, first) for where, first in self._first.items() if where in held]
         self._forget()
+        self._seek_back(back)
+
+    def put_back(self, records: Iterable[Taken]) -> None:
+        """Take these again next time, as if they had not been taken: of each partition the newest, all of them from
+        the first that is named. Raises Fatal."""
+        first: dict[tuple[str, int], int] = {}
+        for record in records:
+            first.setdefault((record.topic, record.partition), record.offset)
+        for where, offset in first.items():
+            self._next[where] = offset
+            if self._first.get(where) == offset:
+                del self._first[where], self._next[where]
+        self._seek_back([ck.TopicPartition(*where, offset) for where, offset in first.items()])
+
+    def _seek_back(self, back: list[ck.TopicPartition]) -> None:
         deadline = Deadline(self._budget_s)
         try:
             self._consumer.pause(back)  # a fetch under way must not deliver across the seek
