@@ -17,7 +17,7 @@ from selfheal.broker import EmbeddedBroker
 from selfheal.training import train
 from shared.kafka import create_topics
 
-QUIX = ("quixstreams==3.28.1", "numpy", "orjson", "msgspec", "safetensors", "torch")
+QUIX = ("quixstreams==3.28.1", "numpy", "orjson", "msgspec", "pysimdjson", "safetensors", "torch")
 
 
 def quix_python(folder: Path) -> Path:

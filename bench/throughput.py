@@ -27,7 +27,7 @@ def run(
     say(f"filling {topic} with {messages:,} messages of {world.ROWS} rows")
     world.fill(bootstrap, topic, messages)
     outs = {name: f"{prefix}.bench-{name}" for name in ("ceiling", *QUIX)}
-    for out in (*outs.values(), *(f"{outs[name]}-conflicts" for name in QUIX)):
+    for out in (*outs.values(), *(f"{outs[name]}-{more}" for name in QUIX for more in ("conflicts", "dead-letters"))):
         world.make_topic(bootstrap, out)
     world.stamp_by_broker(bootstrap, f"{prefix}.predictions")
     rates: dict[str, list[float]] = {}

@@ -8,6 +8,7 @@ we could try (tests/test_forward.py); the last layer is a plain loop over the ro
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import msgspec
@@ -43,10 +44,9 @@ class Network(msgspec.Struct, frozen=True):
         """(n, d) to (n, h), n a multiple of BLOCK: the backbone."""
         h = _product(x, self.w0)
         h += self.b0
-        np.maximum(h, 0, out=h)
-        h = _product(h, self.w1)
+        h = _product(_relu(h), self.w1)
         h += self.b1
-        return np.maximum(h, 0, out=h)
+        return _relu(h)
 
     def logit(self, hidden: Array) -> Array:
         """(n, h) to (n,): the head."""
@@ -95,6 +95,18 @@ class Folded(msgspec.Struct, frozen=True):
         t += self.b
         np.tanh(t, out=t)
         return _along_row(t, self.v) + self.c
+
+
+def _relu(h: Array) -> Array:
+    """In place. NumPy is three times as fast with a matrix of zeros as with the number."""
+    return np.maximum(h, _zeros(h.shape[1])[: len(h)] if len(h) <= CHUNK else 0, out=h)
+
+
+@functools.cache
+def _zeros(width: int) -> Array:
+    zeros: Array = np.zeros((CHUNK, width), np.float32)
+    zeros.flags.writeable = False
+    return zeros
 
 
 def _product(rows: Array, w: Array) -> Array:

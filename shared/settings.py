@@ -109,8 +109,8 @@ class ScorerSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="SCORER_", frozen=True, extra="ignore", populate_by_name=True)
 
     slot: str = Field("0", min_length=1, max_length=100, description="this replica's stable name")
-    # A commit takes 5-10 ms however much it holds: at 64 a turn half the time went into waiting for it.
-    turn_max: int = Field(512, ge=1, le=1_000, description="most messages scored and committed in one turn")
+    # A commit takes 5-20 ms however much it holds: at 64 a turn half the time went into waiting for it.
+    turn_max: int = Field(2_000, ge=1, le=5_000, description="most messages scored and committed in one turn")
     poll_s: float = Field(0.5, gt=0, le=60, description="longest wait for a first message before looking around")
     adapter_wait_s: float = Field(
         30.0, gt=0, le=120,  # well below max.poll.interval.ms
