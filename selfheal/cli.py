@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from selfheal import cli_chaos, cli_feed, cli_look, cli_replay, cli_run, cli_services, cli_train
+from selfheal import cli_acl, cli_audit, cli_chaos, cli_feed, cli_look, cli_replay, cli_run, cli_services, cli_train
 from selfheal.cli_experiment import app as experiment
 from shared.errors import Fatal, Fenced, OperatorError, SelfhealError
 
@@ -29,7 +29,7 @@ app = typer.Typer(
     "the frozen network, proves that it helps, and takes it back when it does not.\n\n"
     "New here: `selfheal demo`. It needs nothing but this program.",
 )
-for part in (cli_run, cli_train, cli_chaos, cli_replay, cli_services, cli_feed, cli_look):
+for part in (cli_run, cli_train, cli_chaos, cli_replay, cli_services, cli_feed, cli_look, cli_acl, cli_audit):
     app.registered_commands += part.app.registered_commands
 app.add_typer(experiment, name="experiment", rich_help_panel="Everything at once")
 

@@ -1,0 +1,208 @@
+"""Rule `metrics`: every row follows from its prediction and labels, every prediction that the monitor has read has its
+row, and the rows are numbered without a gap."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from typing import Any, NamedTuple
+
+from audit import contract
+from audit.answers import Answered
+from audit.contract import Invalid
+from audit.events import Events
+from audit.log import Log, Record, settled, truncated
+from audit.measures import Expected, Given, close, expected, row_fault, z_score
+from audit.network import Bundle
+from audit.report import Report
+
+POST_HEAL = {
+    "accuracy_post_heal": "accuracy_after", "f1_post_heal": "f1_after", "loss_total": "loss_total",
+    "loss_label": "loss_label", "loss_rule": "loss_rule", "loss_entropy": "loss_entropy",
+}  # fmt: skip
+
+
+class Row(NamedTuple):
+    """The newest row of a batch. body: without the scores that nobody asks for again."""
+
+    batch_id: str
+    body: dict[str, Any]
+    lockstep: bool
+    where: str
+
+
+KEPT = (
+    "batch_idx", "z_score", "n_conflicts", "action", "rolled_back", "settled", "next_version", "adapter_version",
+    "accuracy_healed", "f1_healed", "accuracy_post_heal", "f1_post_heal", "state", "thinning",
+)  # fmt: skip
+
+
+class Metrics:
+    """Fed with every answered input, then asked to read the rows. rows: by batch_idx, when that is done."""
+
+    def __init__(self, log: Log, report: Report, bundle: Bundle, events: Events, letters: dict[str, Any]) -> None:
+        self._log, self._report, self._bundle, self._events, self._letters = log, report, bundle, events, letters
+        self._labels: dict[str, list[tuple[int, int]]] = {}
+        self._expected: dict[str, list[Expected]] = defaultdict(list)
+        self._share, self._seed = events.lowest_share()
+        self.rows: dict[int, Row] = {}
+
+    def index(self) -> None:
+        """Where the labels of every batch lie."""
+        group = self._log.committed("monitor", "labels")
+        for record in self._log.read("labels"):
+            where, due = record.where, record.offset < group.get(record.partition, 0)
+            try:
+                batch_id, _, _ = contract.labels(record.value)
+            except Invalid as exc:
+                unread = self._share < 1 and not self._is_read(record.key or b"")
+                told = where in self._letters or not due or unread
+                self._report.check("contents", told, where, f"unusable labels ({exc}) without a dead letter")
+                continue
+            self._report.check(
+                "contents", where not in self._letters, where, "usable labels that were made a dead letter"
+            )
+            self._labels.setdefault(batch_id, []).append((record.partition, record.offset))
+
+    def add(self, answered: Answered) -> None:
+        """An input with a prediction."""
+        record, body = answered.prediction, answered.body
+        if record is None or body is None or body["bundle"] != self._bundle.hash:
+            return
+        size = len(record.value or b"")
+        if size > contract.MAX_JUDGED_BYTES:
+            self._report.count("predictions too large for the monitor to read")
+            return
+        if record.where in self._letters:
+            self._report.check("contents", False, record.where, "a usable prediction that was made a dead letter")
+            return
+        given: list[Given] = []
+        for partition, offset in self._labels.get(body["batch_id"], ()):
+            found = self._log.get("labels", partition, offset)
+            if found is not None:
+                _, ids, labels = contract.labels(found.value)
+                given.append((partition, ids, labels))
+        where = (record.where, record.partition, record.offset)
+        want = expected(where, body, "lockstep" in record.headers, given, self._bundle)
+        self._expected[body["batch_id"]].append(want)
+
+    def read(self) -> None:
+        """All rows against what is expected, then what is expected against the rows."""
+        finished = {s.text("request_id"): s for s in self._events.of("heal-finished", service="healer")}
+        numbered: dict[str, set[int]] = defaultdict(set)
+        for record in self._log.read("metrics"):
+            body = contract.json_object(record.value)
+            if body is None or type(body.get("batch_idx")) is not int or type(body.get("batch_id")) is not str:
+                self._report.check("metrics", False, record.where, "no metrics row")
+                continue
+            batch_id, idx = body["batch_id"], body["batch_idx"]
+            numbered[batch_id].add(idx)
+            known = settled(self._log, "metrics", record)
+            wants = self._expected.get(batch_id, [])
+            if known:
+                why = self._fault(record, body, wants) or _post_heal_fault(body, finished.get(f"heal-{idx}"))
+                self._report.check("metrics", not why, record.where, f"batch {batch_id}: {why}")
+            before = self.rows.get(idx)
+            if before is not None:
+                why = ""
+                if before.batch_id != batch_id:
+                    why = f"batch_idx {idx} is {batch_id}'s here and {before.batch_id}'s at {before.where}"
+                elif before.body["settled"] and not body.get("settled"):
+                    why = f"batch {batch_id} was settled at {before.where} and is not any more"
+                self._report.check("metrics", not why, record.where, why)
+            lockstep = any(w.lockstep for w in wants)
+            self.rows[idx] = Row(batch_id, {k: body.get(k) for k in KEPT}, lockstep, record.where)
+        self._numbering()
+        self._unjudged(numbered)
+        self._fidi()
+
+    def _fault(self, record: Record, body: dict[str, Any], wants: list[Expected]) -> str:
+        if record.key != body["batch_id"].encode():
+            return f"key {record.key!r} is not its batch"
+        if not wants:
+            gone = truncated(self._log, "predictions") or truncated(self._log, "transactions")
+            return "" if gone else "a row for a batch without a prediction"
+        share = body.get("thinning", 1.0)
+        by_chance = share < 1 and self._seed is not None and not any(w.lockstep for w in wants)
+        if by_chance and not self._is_read(body["batch_id"].encode(), share):
+            return f"was read at a share of {share}, by which the rule leaves it out"
+        faults = [row_fault(body, want, self._bundle) for want in wants]
+        return "" if "" in faults else faults[0]
+
+    def _numbering(self) -> None:
+        if not self.rows:
+            return
+        last = max(self.rows)
+        missing = [i for i in range(1, last + 1) if i not in self.rows]
+        self._report.check(
+            "metrics", not missing, self._log.topic("metrics"), f"no row has batch_idx {missing[:5]} of 1..{last}"
+        )
+
+    def _unjudged(self, numbered: dict[str, set[int]]) -> None:
+        group = self._log.committed("monitor", "predictions")
+        lowest = min([self._share, *(r.body["thinning"] or 1.0 for r in self.rows.values())])
+        for batch_id, wants in self._expected.items():
+            due = [w for w in wants if w.offset < group.get(w.partition, 0)]
+            if batch_id in numbered:
+                # A repeated id is dropped, so one row is enough, and more rows than predictions are too many.
+                why = f"batch {batch_id} has {len(numbered[batch_id])} numbers for {len(wants)} predictions"
+                self._report.check("metrics", len(numbered[batch_id]) <= len(wants), wants[0].where, why)
+            elif not due:
+                self._report.count("predictions not yet judged", len(wants))
+            elif lowest < 1 and not due[0].lockstep and not self._is_read(batch_id.encode(), lowest):
+                self._report.count("predictions left out by thinning", len(due))
+            else:
+                why = f"batch {batch_id} has no metrics row, and the monitor's group has committed past it"
+                self._report.check("metrics", False, due[0].where, why)
+
+    def _is_read(self, key: bytes, share: float | None = None) -> bool:
+        """Unknown seed: it may have been left out."""
+        return self._seed is not None and is_read(key, self._seed, self._share if share is None else share)
+
+    def _fidi(self) -> None:
+        """z of every row from the means of the batches numbered before it."""
+        means: list[float] = []
+        whole = True  # since the window was last empty, all means are known
+        for idx in sorted(self.rows):
+            row = self.rows[idx]
+            wants = self._expected.get(row.batch_id, [])
+            if len(wants) != 1:
+                whole, means = False, []  # gone, of another bundle, or repeated: nobody knows which one was read
+                continue
+            means = [*means[-9:], wants[0].mean]
+            if not whole and len(means) < 10:
+                self._report.count("rows whose z score rests on batches that are gone")
+                continue
+            z = z_score(means, self._bundle)
+            why = f"batch {row.batch_id}: z_score {row.body['z_score']}, its batches give {z}"
+            self._report.check("metrics", close(row.body["z_score"], z), row.where, why)
+
+    def lockstep(self) -> bool:
+        """Whether every batch was sent in lockstep."""
+        return bool(self.rows) and all(r.lockstep for r in self.rows.values())
+
+
+def _post_heal_fault(row: dict[str, Any], finished: Any) -> str:
+    """Columns that repeat the outcome of the row's own heal."""
+    if row.get("accuracy_post_heal") is not None and row.get("acc_lift_post_heal") is not None:
+        shadow = row.get("accuracy_shadow")
+        if shadow is not None and not close(row["acc_lift_post_heal"], row["accuracy_post_heal"] - shadow):
+            return f"acc_lift_post_heal {row['acc_lift_post_heal']} is not accuracy_post_heal - accuracy_shadow"
+    elif not close(row.get("acc_lift_post_heal"), row.get("acc_lift")):
+        return f"acc_lift_post_heal {row.get('acc_lift_post_heal')} without a heal, acc_lift {row.get('acc_lift')}"
+    for column, fact in POST_HEAL.items():
+        if (value := row.get(column)) is None:
+            continue
+        if finished is None:
+            return f"{column} {value}, and no heal-finished for heal-{row['batch_idx']}"
+        if not close(value, finished.number(fact)):
+            return f"{column} {value}, its heal-finished says {finished.number(fact)}"
+    return ""
+
+
+def is_read(key: bytes, seed: int, share: float) -> bool:
+    """The rule of thinning: protocol.md."""
+    if share >= 1:
+        return True
+    digest = hashlib.blake2b(key, digest_size=4, key=str(seed).encode()).digest()
+    return int.from_bytes(digest, "big") / 2**32 < share
