@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, Producer, TopicPartition
 
 from shared.errors import Fatal, Fenced, Refused, Rewind
 from shared.kafka import Out, Session, Taken, Writer, group_members, group_offsets, watermarks
@@ -208,6 +208,28 @@ def test_fenced_while_only_polling(open_session, wait_for):
         return False
 
     wait_for(fenced, "the older one hears of it")
+
+
+def test_fenced_and_robbed_of_its_partitions_in_one_poll(open_session, wait_for, monkeypatch):
+    """As a process meets it that was stopped for longer than its session: the reason is told once, and must be heard."""
+    session = open_session()
+    wait_for(lambda: session.take(1, 0.05) or session.assignment(), "it has partitions")
+
+    class Woken:
+        def poll(self, timeout_s: float) -> Woken:
+            session._on_moved(None, [TopicPartition(*where) for where in held])
+            return self
+
+        def consume(self, most: int, timeout_s: float) -> list[object]:
+            return []
+
+        def error(self) -> KafkaError:
+            return KafkaError(KafkaError._FATAL, KafkaError(KafkaError.FENCED_INSTANCE_ID).str())
+
+    held = session.assignment()
+    monkeypatch.setattr(session, "_consumer", Woken())
+    with pytest.raises(Fenced):
+        session.take(10, 0.05)
 
 
 def test_partitions_move_to_a_second_replica(kafka, prefix, open_session, feed, copies, read_topic, wait_for):

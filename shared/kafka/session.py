@@ -84,17 +84,17 @@ class Session:
         if messages and most > 1 and not moved:
             messages += self._consumer.consume(most - 1, 0)
             moved = self._forget_gone()
-        if moved and (messages or held_some):
-            self._note([m for m in messages if m.error() is None])
-            self.rewind()
-            raise Rewind("partitions moved to another replica")
         good = []
         for message in messages:
             error = message.error()
             if error is None:
                 good.append(message)
             else:
-                refuse(error)
+                refuse(error)  # first: one that was fenced also loses its partitions, and hears why only once
+        if moved and (good or held_some):
+            self._note(good)
+            self.rewind()
+            raise Rewind("partitions moved to another replica")
         return self._note(good)
 
     def _forget_gone(self) -> bool:
