@@ -19,13 +19,14 @@ class Verdict(NamedTuple):
 def verdict(exit_code: int, ran_s: float, attempt: int) -> Verdict:
     """exit_code: negative for a signal, as in subprocess. attempt: restarts in a row so far.
 
-    0.5 s, doubling to 30 s; a run of 60 s counts as healthy and starts the count anew.
+    0.5 s, doubling to 30 s; a run of 60 s counts as healthy and starts the count anew. What a person must change ends a
+    service at its first start alone: one that worked before may only have met a broker that was away.
     """
     if exit_code == 0:
         return Verdict(None, attempt, "ended by itself")
     if exit_code == FENCED:
         return Verdict(None, attempt, "another process runs under its name; it does not come back")
-    if exit_code == OPERATOR:
+    if exit_code == OPERATOR and attempt == 0 and ran_s < HEALTHY_S:
         return Verdict(None, attempt, "a person must change something")
     so_far = 0 if ran_s >= HEALTHY_S else attempt
     # The exponent is bounded so that a service that fails for days does not make a number too large.

@@ -44,6 +44,11 @@ def test_a_clean_end_a_persons_business_and_the_fenced_stay_ended(code: int) -> 
     assert verdict(code, 1.0, 0).after_s is None
 
 
+def test_what_worked_before_is_started_again_though_it_asks_for_a_person() -> None:
+    assert verdict(2, 1.0, 1).after_s == 1
+    assert verdict(2, 3_600.0, 0).after_s == 0.5
+
+
 def test_kafka_settings_reach_the_services_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "elsewhere:9092")
     monkeypatch.setenv("KAFKA_SASL_USERNAME", "me")
