@@ -29,7 +29,13 @@ READY_S, LATE_S, QUIET_S = 120.0, 240.0, 180.0
 TRIES = 3
 PARTITIONS = 4
 # Heals and rollbacks every few seconds: they are what is to be broken.
-THRESHOLDS = {"fidi_threshold": 3.0, "rollback_f1_drop": 0.05, "rollback_acc_drop": 0.02, "health_window": 3}
+THRESHOLDS = {
+    "conflict_min": 2.0,
+    "fidi_threshold": 3.0,
+    "rollback_f1_drop": 0.05,
+    "rollback_acc_drop": 0.02,
+    "health_window": 3,
+}
 PRODUCER = ("--rate", "4", "--rows", "30", "--label-delay", "4", "--audit-share", "0.1", "--flush-labels")
 Say = Callable[[str], None]
 
@@ -147,7 +153,8 @@ def _look_after(world: World, tell: Say) -> None:
     """A service that gave up with nobody's help would need a person: that is a fault, and the run goes on."""
     for victim in world.victims.values():
         if victim.child.over and not victim.busy:
-            text = f"{victim.name} gave up, exit code {victim.child.exit_code}: {victim.child.log_tail()}"
+            last = victim.child.log_tail().rpartition("\n")[2]
+            text = f"{victim.name} gave up, exit code {victim.child.exit_code}: {last}"
             tell(text)
             world.record.faults.append(text)
             victim.revive()

@@ -66,10 +66,12 @@ class Watch:
             raise self._failure
 
     def recovered_s(self, since_ms: int) -> float | None:
-        """Seconds from a moment (epoch ms) until every partition that was in use then had a prediction that was produced
-        after it and committed; None where one has not had it, or none was in use. Of a killed scorer's partitions that
-        is the latest; to ask the broker which those are is no question that librdkafka's admin client survives while
-        brokers are killed (an assertion in rdkafka_queue.h ends the process)."""
+        """Seconds from a moment (epoch ms) until every partition in use then had a prediction that was produced after
+        it and committed; None where one has not had it, or none was in use.
+
+        Of a killed scorer's partitions that is no less than the time of the latest. Which those are is not asked:
+        librdkafka's admin client ends its process (an assertion in rdkafka_queue.h) when brokers are killed under it.
+        """
         firsts = []
         for times in list(self._seen.values()):
             before = [produced for produced, _ in times if since_ms - IN_USE_MS <= produced <= since_ms]

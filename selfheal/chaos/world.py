@@ -23,7 +23,8 @@ Step = Iterator[None]
 
 @dataclass(frozen=True)
 class Death:
-    """A SIGKILL that a service got. point: of a crash, empty where the moment was chance. left_alone: nothing was armed to kill its successor at once."""
+    """A SIGKILL that a service got. point: of a crash, empty where the moment was chance. left_alone: nothing was armed
+    to kill its successor at once."""
 
     victim: str
     at_ms: int
