@@ -31,7 +31,7 @@ def run(
     healing: list[list[float]] = []
     heals = 0
     with world.process(score, work / "latency-scorer.log", **env), world.process(heal, work / "healer.log", **env):
-        _probe(bootstrap, prefix, 5.0)  # warm: joins, first transactions
+        _probe(bootstrap, prefix, 15.0)  # warm: joins, first transactions, and the broker compiles what is hot
         request = _request(bootstrap, prefix, bundle)
         for turn in range(rounds):
             quiet.append(_probe(bootstrap, prefix, seconds))
