@@ -211,7 +211,7 @@ def test_fenced_while_only_polling(open_session, wait_for):
 
 
 def test_fenced_and_robbed_of_its_partitions_in_one_poll(open_session, wait_for, monkeypatch):
-    """As a process meets it that was stopped for longer than its session: the reason is told once, and must be heard."""
+    """As a process meets it that was stopped for longer than its session: the reason is told once only."""
     session = open_session()
     wait_for(lambda: session.take(1, 0.05) or session.assignment(), "it has partitions")
 
