@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from healer.guarded import Outcome
 from healer.reference import Summary
 from shared.adapters import Adapter, pack
 from shared.errors import Refused
@@ -22,7 +23,7 @@ ID_CHARS = 200  # what strangers wrote is cut before it is repeated
 def adapter(
     made: Adapter,
     request: HealRequest,
-    stage: Literal["pre-heal", "post-heal"],
+    stage: Literal["pre-heal", "post-heal", "candidate"],
     facts: Mapping[str, object],
     prefix: str,
 ) -> Out:
@@ -51,6 +52,17 @@ def heal_finished(request: HealRequest, pre: str, post: str, how: Summary, took_
         facts,
         prefix,
     )
+
+
+def answered(request: HealRequest, outcome: Outcome, took_s: float, prefix: str) -> list[Out]:
+    """Of policy guarded: the adapter where there is one, then the event."""
+    facts = {
+        **_of(request), "base_version": request.base_version, **outcome.facts, "took_s": round(took_s, 4),
+    }  # fmt: skip
+    event = _event(outcome.kind, request.at, outcome.message, facts, prefix)
+    if outcome.adapter is None:
+        return [event]
+    return [adapter(outcome.adapter, request, outcome.stage, outcome.facts, prefix), event]
 
 
 def heal_failed(request: HealRequest, why: Refused, prefix: str) -> Out:
