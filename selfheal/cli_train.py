@@ -62,6 +62,13 @@ def train(
         list[str] | None,
         typer.Option(metavar="COLUMN", help="Do not use it; give it again for more.", rich_help_panel=TABLE),
     ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN", rich_help_panel=TABLE,
+            help="Use it although it looks like an id or goes by the clock; give it again for more.",
+        ),
+    ] = None,
     delimiter: Annotated[
         str | None,
         typer.Option(metavar="CHAR", show_default="looked for", help="What parts the cells.", rich_help_panel=TABLE),
@@ -99,7 +106,7 @@ def train(
     folder = out or data_dir / "bundle"
     more = {
         "--label": label, "--rule": rule, "--time": time, "--categorical": categorical, "--ignore": ignore,
-        "--delimiter": delimiter, "--cost-missed": cost_missed, "--amount": amount,
+        "--keep": keep, "--delimiter": delimiter, "--cost-missed": cost_missed, "--amount": amount,
         "--cost-false-alarm": cost_false_alarm, "--alerts-per-1000": alerts_per_1000,
     }  # fmt: skip
     if csv is None and (given := [name for name, value in more.items() if value]):
@@ -118,7 +125,7 @@ def train(
     wish = Wish(
         file=csv, label=label, rule=rule, time=time, amount=amount, cost_missed=cost_missed,
         cost_false_alarm=cost_false_alarm, alerts_per_1000=alerts_per_1000, delimiter=delimiter,
-        categorical=categorical or (), ignored=ignore or (), seed=seed,
+        categorical=categorical or (), ignored=ignore or (), keep=keep or (), seed=seed,
     )  # fmt: skip
     _table(console, folder, wish)
 

@@ -30,7 +30,7 @@ def cards(seed: int, n: int = 12_000, fraud: float = 0.02, start: int = 0) -> Ro
             "id": str(10_000 + start + i), "when": (day + timedelta(seconds=40 * (start + i))).isoformat(" "),
             "amount": f"{amount[i]:.2f}", "hourly": str(hourly[i]), "age_days": "" if hole[i] else f"{age[i]:.1f}",
             "spread": f"{spread[i]:.4f}", "country": str(country[i]), "shop": f"shop {shop[i]}",
-            "currency": "EUR", "note": f"payment {rng.integers(10**9)}", "weekday": "MTWTFSS"[i // 2000 % 7],
+            "currency": "EUR", "note": f"payment {rng.integers(10**9)}", "weekday": "MTWTFSS"[i // 150 % 7],
             "Class": str(int(y[i])),
         }
         for i in range(n)

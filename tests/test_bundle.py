@@ -14,6 +14,7 @@ import pytest
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from producer.generator import REFERENCE
 from selfheal.training import train
 from shared import bundle as bundles
 from shared.bundle import Bundle
@@ -54,11 +55,19 @@ def test_the_hash_is_that_of_the_manifest_which_names_the_others(bundle_dir: Pat
 def test_the_published_size_and_the_statistics_of_the_training_rows(bundle: Bundle) -> None:
     assert sum(w.size for w in bundle.weights.values()) == 13_250
     v14 = bundle.manifest.statistics["V14"]
-    column = bundle.reference_x[:, bundle.watched_column]
+    column = REFERENCE.rows(np.random.default_rng(42), 5_000, exact=True)[0][:, bundle.watched_column]
     assert v14.mean == pytest.approx(column.mean(), abs=1e-5)
     assert v14.deviation == pytest.approx(column.std(), abs=1e-5)
     assert (len(v14.quantiles), v14.quantiles[50]) == (101, pytest.approx(np.median(column), abs=1e-5))
     assert bundle.manifest.fraud_rate == 0.15 == bundle.reference_y.mean()
+    assert bundle.affine == [True] * 10
+
+
+def test_no_reference_row_was_trained_or_measured_on(bundle: Bundle) -> None:
+    rng = np.random.default_rng(42)
+    used = np.concatenate([REFERENCE.rows(rng, n, exact=True)[0] for n in (5_000, 1_000)]).astype(np.float32)
+    assert not {row.tobytes() for row in used} & {row.tobytes() for row in bundle.reference_x}
+    assert len(bundle.reference_x) == 5_000
 
 
 def test_clean_scores_are_in_the_range_that_20_seeds_gave(bundle: Bundle) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import numpy.typing as npt
 
@@ -14,30 +16,43 @@ from shared.table.schema import MISSING, OTHER, Categories, Column, Frequencies,
 
 RARE = 10  # rows: a category seen less often joins the others
 OWN = 20  # so many categories have a feature of their own; of more, only how common each is
-CLASSES_MAX = 10_000
+KNOWN, CLASSES_MAX = 5, 10_000  # of such: rows from which a category is known at all, and how many of them
 FLAGGED = 0.01  # share of cells missing from which "it is missing" is a feature
 EMPTY = 0.95
 UNIQUE = 0.5  # distinct categories a row from which they are ids or free text
 IDS_FROM = 200  # rows from which whole numbers that never repeat are ids
 CLOCK = 0.999  # share of steps that do not fall
+ALIKE = 0.3  # correlation of neighbouring rows from which a column goes by the clock
+BY_THE_CLOCK = (
+    "neighbouring rows are alike, as with an hour or a weekday: every window would look drifted; --keep uses it"
+)
 FINE = 1e5  # a column's size over its spread, beyond which single precision loses it
 FEATURES_MAX = 2_000
 
 
 def choose(
-    loaded: Loaded, train: slice, *, label: str, time: str | None, amount: str | None, ignored: list[str]
+    loaded: Loaded,
+    train: slice,
+    *,
+    label: str,
+    time: str | None,
+    amount: str | None,
+    ignored: Collection[str],
+    keep: Collection[str],
 ) -> Table:
-    """The schema, learned from the rows of `train`. Raises OperatorError where no column can be used, or two features
-    would have one name."""
+    """The schema, learned from the rows of `train`. keep: columns to use although they are ids or go by the clock.
+
+    Raises OperatorError where no column can be used, or two features would have one name.
+    """
     columns: list[Column] = []
     unused = dict(loaded.unnamed) | dict.fromkeys(ignored, "--ignore names it")
     if time is not None:
         unused[time] = "--time names it: it orders the rows"
     for name in loaded.order:
         if name in loaded.numbers:
-            found: Column | str = _numeric(name, loaded.numbers[name][train])
+            found: Column | str = _numeric(name, loaded.numbers[name][train], name in keep)
         else:
-            found = _categories(name, loaded.codes[name], train)
+            found = _categories(name, loaded.codes[name], train, name in keep)
         if isinstance(found, str):
             unused[name] = found
         else:
@@ -53,7 +68,7 @@ def choose(
     return table
 
 
-def _numeric(name: str, values: Floats) -> Numeric | str:
+def _numeric(name: str, values: Floats, keep: bool) -> Numeric | str:
     known = values[~np.isnan(values)]
     absent = 1 - len(known) / len(values)
     if absent > EMPTY:
@@ -64,15 +79,23 @@ def _numeric(name: str, values: Floats) -> Numeric | str:
     low, middle, high = np.quantile(known, [0.05, 0.5, 0.95])
     if abs(middle) > FINE * max(high - low, float(known.std())):
         return "it varies too little beside its size for single precision: subtract what is common"
-    steps = np.diff(known)
-    if len(single) >= OWN and float((steps >= 0).mean()) >= CLOCK:
-        return "a clock or a counter: it grows from row to row, so no new row is like the old ones"
-    if len(known) >= IDS_FROM and len(np.unique(known)) == len(known) and bool((known == np.round(known)).all()):
-        return "an id: whole numbers, another one in every row"
+    if not keep and (reason := _out_of_place(known, len(single))):
+        return reason
     return Numeric(name=name, median=float(np.float32(middle)), flagged=absent >= FLAGGED)
 
 
-def _categories(name: str, column: Codes, train: slice) -> Column | str:
+def _out_of_place(known: Floats, distinct: int) -> str | None:
+    """known (n,) in time order."""
+    if distinct >= OWN and float((np.diff(known) >= 0).mean()) >= CLOCK:
+        return "a clock or a counter: it grows from row to row, so no new row is like the old ones"
+    if len(known) >= IDS_FROM and len(np.unique(known)) == len(known) and bool((known == np.round(known)).all()):
+        return "an id: whole numbers, another one in every row"
+    ranks = np.unique(known, return_inverse=True)[1].astype(np.float64)
+    alike = float(np.corrcoef(ranks[1:], ranks[:-1])[0, 1]) if ranks[1:].std() * ranks[:-1].std() > 0 else 0.0
+    return BY_THE_CLOCK if alike > ALIKE else None
+
+
+def _categories(name: str, column: Codes, train: slice, keep: bool) -> Column | str:
     codes = column.codes[train]
     counts = np.bincount(codes + 1, minlength=len(column.values) + 1)  # the first one counts empty cells
     if counts[0] > EMPTY * len(codes):
@@ -81,6 +104,10 @@ def _categories(name: str, column: Codes, train: slice) -> Column | str:
     if len(seen) == 1:
         return "one value in all training rows"
     names = np.array([MISSING, *column.values], dtype=object)
+    shares = counts / len(codes)
+    alone = float((shares**2).sum())  # probability that two rows picked at random agree
+    if not keep and float((codes[1:] == codes[:-1]).mean()) - alone > ALIKE * (1 - alone):
+        return BY_THE_CLOCK
     texts = [str(v) for v in names[seen[seen > 0]][:1_000]]
     if np.mean([is_date(v) for v in texts]) > EMPTY:
         return (
@@ -95,8 +122,12 @@ def _categories(name: str, column: Codes, train: slice) -> Column | str:
         if not common:
             return f"no category has {RARE} training rows"
         return Categories(name=name, values=sorted({str(names[i]) for i in common[:OWN]}))
-    shares = {str(names[i]): commonness(float(counts[i] / len(codes))) for i in reversed(ranked[:CLASSES_MAX])}
-    return Frequencies(name=name, classes=dict(sorted(shares.items())))
+    classes = {
+        str(names[i]): commonness(float(shares[i])) for i in reversed(ranked[:CLASSES_MAX]) if counts[i] >= KNOWN
+    }
+    if not classes:
+        return f"no category has {KNOWN} training rows"
+    return Frequencies(name=name, classes=dict(sorted(classes.items())))
 
 
 def _short(value: str) -> bool:

@@ -30,12 +30,13 @@ TOO_LONG = ""
 
 class Roles(NamedTuple):
     """Columns by name. label: fraud or not. time: what orders the rows, None for their order in the file. categorical:
-    numbers that are names. ignored: not looked at."""
+    numbers that are names. ignored: not looked at. wanted: others that must be there."""
 
     label: str
     time: str | None = None
     categorical: Collection[str] = ()
     ignored: Collection[str] = ()
+    wanted: Collection[str] = ()
 
 
 @dataclass
@@ -69,7 +70,7 @@ def load(file: CsvFile, roles: Roles) -> Loaded:
     or more than fits in memory."""
     label = file.position(roles.label)
     time = None if roles.time is None else file.position(roles.time)
-    for name in [*roles.categorical, *roles.ignored]:
+    for name in [*roles.categorical, *roles.ignored, *roles.wanted]:
         file.position(name)
     unnamed = {n: "two columns have this name" if n else "it has no name" for n in file.header if _vague(file, n)}
     left = {roles.label, roles.time, *roles.ignored, *unnamed}

@@ -30,7 +30,7 @@ CONFLICT = 0.30  # as published: the rule says fraud and the model says less tha
 @dataclass(frozen=True)
 class Wish:
     """What the operator asked for. cost_missed: of one missed fraud, flat; amount: a column that says so per row
-    instead. The other columns as in loading.Roles."""
+    instead. keep: columns to use although they look like ids or go by the clock. The others as in loading.Roles."""
 
     file: Path
     label: str
@@ -43,6 +43,7 @@ class Wish:
     delimiter: str | None = None
     categorical: Collection[str] = ()
     ignored: Collection[str] = ()
+    keep: Collection[str] = ()
     seed: int = 42
 
 
@@ -67,10 +68,10 @@ def train_table(folder: Path, wish: Wish, say: Callable[[str], None] = lambda _:
     _check(wish)
     file = CsvFile(wish.file, wish.delimiter)
     say(f"reading {wish.file}")
-    loaded = loading.load(file, loading.Roles(wish.label, wish.time, wish.categorical, wish.ignored))
+    loaded = loading.load(file, loading.Roles(wish.label, wish.time, wish.categorical, wish.ignored, wish.keep))
     parts = splitting.split(loaded.labels, wish.label, timed=wish.time is not None)
     table = choosing.choose(
-        loaded, parts.train, label=wish.label, time=wish.time, amount=wish.amount, ignored=list(wish.ignored)
+        loaded, parts.train, label=wish.label, time=wish.time, amount=wish.amount, ignored=wish.ignored, keep=wish.keep
     )
     missed, costs = _costs(wish, loaded, parts.train)
     rule = None if wish.rule is None else resolve(wish.rule, table)
