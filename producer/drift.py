@@ -155,8 +155,20 @@ class Correlation:
         return replace(g, correlation=weight * self.rho)
 
 
+@dataclass(frozen=True)
+class Mimic:
+    """A share of the normals looks like fraud, as after a campaign that changes how honest customers buy. From the rows
+    alone this is a higher fraud rate: only labels tell the two apart."""
+
+    share: float
+    profile: Profile = ALWAYS
+
+    def change(self, g: Generator, weight: float) -> Generator:
+        return replace(g, mimics=weight * self.share)
+
+
 RowStep = Shift | Scale | Unit | Outage
-GeneratorStep = Prior | Mechanism | Adapt | Correlation
+GeneratorStep = Prior | Mechanism | Adapt | Correlation | Mimic
 Step = RowStep | GeneratorStep
 
 

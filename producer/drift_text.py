@@ -6,7 +6,20 @@ import math
 from collections.abc import Callable, Iterable
 from typing import NoReturn
 
-from producer.drift import Adapt, Class, Correlation, Mechanism, Outage, Prior, Profile, Scale, Shift, Step, Unit
+from producer.drift import (
+    Adapt,
+    Class,
+    Correlation,
+    Mechanism,
+    Mimic,
+    Outage,
+    Prior,
+    Profile,
+    Scale,
+    Shift,
+    Step,
+    Unit,
+)  # fmt: skip
 from shared.errors import OperatorError
 
 GRAMMAR = """\
@@ -18,12 +31,14 @@ GRAMMAR = """\
   mechanism:FEATURE:OTHER:MEAN  fraud looks normal on FEATURE and has MEAN on OTHER
   adapt:FEATURE:MEAN            the mean of fraud on FEATURE moves to MEAN
   correlation:RHO               noise features come to depend on each other
+  mimic:SHARE                   so many of the normals look like fraud
   then, after one more colon and with commas between them: from=BATCH (1), until=BATCH,
   over=BATCHES (gradual) or every=BATCHES (on and off); shift and scale take their own option as well"""
 
 _TIMES = ("from", "until", "over", "every")
 _ARGUMENTS = {
     "shift": 2, "scale": 2, "unit": 2, "outage": 2, "prior": 1, "mechanism": 3, "adapt": 2, "correlation": 1,
+    "mimic": 1,
 }  # fmt: skip
 _OWN_OPTION = {"shift": "class", "scale": "pivot"}
 _AT_ONCE = ("unit", "outage")
@@ -115,6 +130,8 @@ class _Text:
                 return Mechanism(parts[0], parts[1], self._number(parts[2], "mean"), when)
             case "adapt":
                 return Adapt(parts[0], self._number(parts[1], "mean"), when)
+            case "mimic":
+                return Mimic(self._number(parts[0], "share", lambda r: 0 <= r <= 1, "from 0 to 1"), when)
             case _:
                 return Correlation(self._number(parts[0], "rho", lambda r: -1 < r < 1, "between -1 and 1"), when)
 

@@ -29,19 +29,22 @@ class Generator:
     """d features named V7.. so that column 7 is V14, as in the published experiment; fraud_rate in 0..1.
 
     correlation: of each noise feature with the noise feature before it, in -1..1; each stays N(0, 1) by itself.
+    mimics: the share of normals that looks like fraud on every informative feature, in 0..1.
     """
 
     features: tuple[str, ...]
     informative: tuple[Informative, ...]
     fraud_rate: float = 0.15
     correlation: float = 0.0
+    mimics: float = 0.0
 
     def rows(
         self, rng: np.random.Generator, n: int, *, fraud_rate: float | None = None, exact: bool = False
     ) -> tuple[Rows, Labels]:
         """n rows (n, d) and their labels (n,) in random order. exact: round(n * rate) frauds, not a random number.
 
-        Draws the same numbers from rng whatever the laws are: two generators differ only where their laws do.
+        Draws the same numbers from rng whatever the laws are (those behind mimics last): two generators differ only
+        where their laws do.
         """
         rate = self.fraud_rate if fraud_rate is None else fraud_rate
         if exact:
@@ -51,11 +54,14 @@ class Generator:
         x = rng.standard_normal((n, len(self.features)))
         if self.correlation:
             self._correlate(x)
+        like_fraud = labels == 1
+        if self.mimics:
+            like_fraud = like_fraud | (rng.random(n) < self.mimics)
         for f in self.informative:
             noise = x[:, f.column]
             normal = f.normal_mean + f.normal_deviation * noise
             fraud = f.fraud_mean + f.fraud_deviation * noise
-            x[:, f.column] = np.where(labels == 1, fraud, normal)
+            x[:, f.column] = np.where(like_fraud, fraud, normal)
         return x, labels
 
     def _correlate(self, x: Rows) -> None:

@@ -13,6 +13,7 @@ from producer.drift import (
     Correlation,
     Drifted,
     Mechanism,
+    Mimic,
     Outage,
     Prior,
     Profile,
@@ -109,6 +110,17 @@ def test_correlation_leaves_means_deviations_and_the_informative_feature_alone()
     assert near(c[6, 8], 0.8)  # neighbours among noise, with V14 between them
     assert near(c[6, V14], 0)
     assert np.abs(normal.std(axis=0) - 1).max() < 0.05
+
+
+def test_mimics_look_like_fraud_and_are_none() -> None:
+    (step,) = parse(["mimic:0.4"])
+    assert step == Mimic(0.4)
+    normal, fraud = rows_of(step)
+    mixed = 0.4 * -2.5
+    assert near(normal[:, V14].mean(), mixed)
+    assert near(fraud[:, V14].mean(), -2.5)
+    assert near(len(fraud) / N, 0.15, 0.01)
+    assert near(normal[:, V10].mean(), 0)
 
 
 def test_steps_compose_in_order() -> None:
