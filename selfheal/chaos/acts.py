@@ -52,7 +52,6 @@ def crash(world: World, act: Act) -> Step:
     at_ms = victim.crashed_at(act.point, began_ms)
     if at_ms is None:
         raise Missed(f"{victim.name} ended before it reached {act.point}")
-    victim.child.attempt = 0
     world.died(victim, at_ms, act.point)
 
 

@@ -39,7 +39,7 @@ class Victim:
 
     def revive(self) -> None:
         """Have the supervisor start it again after an end that it takes for good."""
-        self.child.attempt = 0
+        self.child.attempt = 1  # it worked before: a broker that is away now is no reason to give up (restarts.py)
         self.child.restart_at, self.child.over = time.monotonic(), False
 
     def crashed_at(self, point: str, since_ms: int) -> int | None:
