@@ -96,6 +96,15 @@ class Outage:
 
 
 @dataclass(frozen=True)
+class Swap:
+    """The feed sends two columns in each other's place; several in a row make any order."""
+
+    feature: str
+    other: str
+    profile: Profile = ALWAYS
+
+
+@dataclass(frozen=True)
 class Prior:
     """The fraud rate moves to rate."""
 
@@ -167,7 +176,7 @@ class Mimic:
         return replace(g, mimics=weight * self.share)
 
 
-RowStep = Shift | Scale | Unit | Outage
+RowStep = Shift | Scale | Unit | Outage | Swap
 GeneratorStep = Prior | Mechanism | Adapt | Correlation | Mimic
 Step = RowStep | GeneratorStep
 
@@ -196,7 +205,11 @@ def rows_at(steps: Sequence[Step], features: Sequence[str], k: int, rows: Rows, 
     rows = rows.copy()
     for step, weight in active:
         column = features.index(step.feature)
-        rows[:, column] = step.apply(rows[:, column], labels, weight)
+        if isinstance(step, Swap):
+            other = features.index(step.other)
+            rows[:, [column, other]] = rows[:, [other, column]]
+        else:
+            rows[:, column] = step.apply(rows[:, column], labels, weight)
     return rows
 
 

@@ -18,6 +18,7 @@ from producer.drift import (
     Scale,
     Shift,
     Step,
+    Swap,
     Unit,
 )  # fmt: skip
 from shared.errors import OperatorError
@@ -27,6 +28,7 @@ GRAMMAR = """\
   scale:FEATURE:FACTOR          FACTOR times the distance from pivot=0
   unit:FEATURE:FACTOR           the feed changes its unit at once
   outage:FEATURE:VALUE          the feed sends VALUE only
+  swap:FEATURE:OTHER            the feed sends the two in each other's place
   prior:RATE                    the fraud rate moves to RATE
   mechanism:FEATURE:OTHER:MEAN  fraud looks normal on FEATURE and has MEAN on OTHER
   adapt:FEATURE:MEAN            the mean of fraud on FEATURE moves to MEAN
@@ -38,10 +40,10 @@ GRAMMAR = """\
 _TIMES = ("from", "until", "over", "every")
 _ARGUMENTS = {
     "shift": 2, "scale": 2, "unit": 2, "outage": 2, "prior": 1, "mechanism": 3, "adapt": 2, "correlation": 1,
-    "mimic": 1,
+    "mimic": 1, "swap": 2,
 }  # fmt: skip
 _OWN_OPTION = {"shift": "class", "scale": "pivot"}
-_AT_ONCE = ("unit", "outage")
+_AT_ONCE = ("unit", "outage", "swap")
 
 
 def parse(texts: Iterable[str]) -> tuple[Step, ...]:
@@ -124,6 +126,8 @@ class _Text:
                 return Unit(parts[0], self._factor(parts[1]), when)
             case "outage":
                 return Outage(parts[0], self._number(parts[1], "value"), when)
+            case "swap":
+                return Swap(parts[0], parts[1], when)
             case "prior":
                 return Prior(self._number(parts[0], "rate", lambda r: 0 <= r <= 1, "from 0 to 1"), when)
             case "mechanism":

@@ -1,8 +1,9 @@
-"""Named drifts: the published experiment's, and the gauntlet S0..S14 (10 clean batches, then drift)."""
+"""Named drifts: the published experiment's, and the gauntlet S0..S15 (10 clean batches, then drift). With t3 behind
+its name, each on heavy tails."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from producer.drift import (
     Adapt,
@@ -14,13 +15,16 @@ from producer.drift import (
     Scale,
     Shift,
     Step,
+    Swap,
     Unit,
 )
 from producer.generator import REFERENCE, THREE, Generator
+from producer.heavy import HeavyTails
 from shared.errors import OperatorError
 
 CLEAN = 10
 STRENGTH = 2.2
+HEAVY = "t3"  # Student's t with 3 degrees of freedom
 _AFTER = Profile(first=CLEAN + 1)
 
 
@@ -69,17 +73,33 @@ _ALL = (
     Scenario("S12", "only normals move: V14 -2.2", (Shift("V14", -2.2, "normal", _AFTER),)),
     Scenario("S13", "noise features become correlated, 0.8 (harmless)", (Correlation(0.8, _AFTER),)),
     Scenario("S14", "fraudsters adapt: mean of fraud on V14 from -2.5 to -1.0", (Adapt("V14", -1.0, _AFTER),)),
+    Scenario(
+        "S15",
+        "four columns arrive in another order: V14, V10, V8 and V16, each where the one before it was",
+        (Swap("V14", "V10", _AFTER), Swap("V10", "V8", _AFTER), Swap("V8", "V16", _AFTER)),
+    ),
 )
 SCENARIOS: dict[str, Scenario] = {s.name: s for s in _ALL}
 
 
 def find(name: str, strength: float | None = None) -> Scenario:
-    """A scenario by name (any case). strength: of `reference` only. Raises OperatorError, which lists the names."""
+    """A scenario by name (any case); with t3 behind it, on heavy tails. strength: of `reference` only. Raises
+    OperatorError, which lists the names."""
+    if name.lower().endswith(HEAVY):
+        return on_heavy_tails(find(name[: -len(HEAVY)], strength))
     found = SCENARIOS.get(name.upper()) or SCENARIOS.get(name.lower())
     if found is None:
-        raise OperatorError(f"no scenario {name!r}; there are {', '.join(SCENARIOS)}")
+        names = ", ".join(SCENARIOS)
+        raise OperatorError(f"no scenario {name!r}; there are {names}, each also with {HEAVY} behind it: heavy tails")
     if strength is None:
         return found
     if found.name != "reference":
         raise OperatorError(f"scenario {found.name} has a fixed strength; only `reference` takes one")
     return reference(strength)
+
+
+def on_heavy_tails(scenario: Scenario) -> Scenario:
+    """The same drift on Student's t features, with log-normal amounts; the bundle must have been trained on those."""
+    g = scenario.generator
+    heavy = HeavyTails(g.features, g.informative, g.fraud_rate, g.correlation)
+    return replace(scenario, name=scenario.name + HEAVY, generator=heavy)

@@ -204,5 +204,8 @@ def _check(batches: int | None, lockstep: bool, labels: LabelPlan, to: Target | 
         raise OperatorError(f"{batches} batches: give 1 or more, or leave it out")
     if lockstep and to is not None:
         raise OperatorError("lockstep waits for a pipeline's metrics: give its prefix, not a topic")
-    if lockstep and labels.delay != 0:
-        raise OperatorError("lockstep settles a batch by its labels: they must come at once (label delay 0)")
+    if lockstep and labels.delay not in (0, None):
+        raise OperatorError(
+            "lockstep: labels must come at once (label delay 0) or, with policy guarded, never; late ones would meet "
+            "the monitor at another moment in every run"
+        )

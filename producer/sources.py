@@ -5,14 +5,25 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from producer import drift
 from producer.batch import Batch
-from producer.generator import REFERENCE, Generator
+from producer.generator import REFERENCE, Generator, Labels, Rows
+from producer.heavy import HeavyTails
 from shared.errors import OperatorError
 from shared.records import MAX_ROWS
+
+
+class Drawn(NamedTuple):
+    """batch: as fed. law: what made its rows (n, d); rows: those, before the steps on rows."""
+
+    batch: Batch
+    law: Generator
+    rows: Rows
+    labels: Labels
 
 
 @dataclass(frozen=True)
@@ -44,9 +55,16 @@ class Synthetic:
 
     def batch(self, k: int) -> Batch:
         """Batch k: its own random stream, so that a drift elsewhere changes nothing here."""
+        return self.drawn(k).batch
+
+    def drawn(self, k: int) -> Drawn:
+        """Batch k, and what it was before the feed changed it."""
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(k,)))
-        rows, labels = drift.generator_at(self.steps, self.generator, k).rows(rng, self.rows, exact=self.exact)
-        return Batch(drift.rows_at(self.steps, self.features, k, rows, labels), labels)
+        law = drift.generator_at(self.steps, self.generator, k)
+        rows, labels = law.rows(rng, self.rows, exact=self.exact)
+        amounts = law.amounts(rng, self.rows) if isinstance(law, HeavyTails) else None
+        fed = drift.rows_at(self.steps, self.features, k, rows, labels)
+        return Drawn(Batch(fed, labels, amounts=amounts), law, rows, labels)
 
     def batches(self) -> Iterator[Batch]:
         """All of them, in order."""

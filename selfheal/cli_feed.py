@@ -53,7 +53,7 @@ def produce(
         str | None,
         typer.Option(
             metavar="NAME", rich_help_panel=DRIFT,
-            help="A named drift: `reference` (the published one) or S0..S14. See --list-scenarios.",
+            help="A named drift: `reference` (the published one) or S0..S15. See --list-scenarios.",
         ),
     ] = None,
     strength: Annotated[
