@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,118 +12,27 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from confluent_kafka import Message, TopicPartition
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
+from healer_kit import AT, Pipeline, X, Y, same_tensors
 
 import healer.registry
 from healer.reference import heal
 from healer.registry import Registry
-from healer.service import run
-from producer.generator import REFERENCE
-from shared.adapters import Adapter, first_adapter, pack, unpack
+from shared.adapters import first_adapter, pack
 from shared.bundle import Bundle
 from shared.errors import Refused, Rewind
-from shared.kafka import Out, Session, Writer, group_offsets, watermarks
-from shared.records import Event, HealRequest, OffsetRange, decode_event, encode
-from shared.settings import HealerSettings, load
-from shared.topics import Name, topic_name
+from shared.kafka import Out, Session
+from shared.records import OffsetRange
+from shared.topics import topic_name
 
 pytestmark = pytest.mark.broker
-AT = "2026-01-01T00:00:07Z"
 NOBODY = "0" * 64
-X, Y = REFERENCE.rows(np.random.default_rng(5), 100, exact=True)
-
-
-class Pipeline:
-    """A stranger's hands on one pipeline: publishes rows and requests, reads what came of them."""
-
-    def __init__(self, kafka: dict[str, str], prefix: str, bundle: Bundle, read: Any, wait_for: Any) -> None:
-        self.kafka, self.prefix, self.bundle, self.wait_for = kafka, prefix, bundle, wait_for
-        self._read, self._writer = read, Writer(kafka, "stranger")
-        self.settings = load(HealerSettings, prefix=prefix, session_timeout_ms=6_000)
-
-    def publish(self, name: Name, *values: bytes, key: str = "k", headers: dict[str, str] | None = None) -> OffsetRange:
-        """Into partition 0; returns the range of exactly these records."""
-        topic = topic_name(name, self.prefix)
-        start = watermarks(self.kafka, topic, committed=False)[0][1]
-        self._writer.publish([Out(topic, key, v, headers or {}, 0) for v in values])
-        return OffsetRange(topic=topic, partition=0, start=start, end=start + len(values))
-
-    def publish_rows(self, name: str) -> tuple[OffsetRange, OffsetRange]:
-        """A batch of 100 rows and its labels."""
-        ids = [f"{name}-{i}" for i in range(len(X))]
-        rows = {"batch_id": name, "transaction_ids": ids, "features": X.tolist(), "created_at": AT}
-        labels = {"batch_id": name, "transaction_ids": ids, "labels": Y.tolist(), "kind": "delayed"}
-        return self.publish("transactions", encode(rows)), self.publish("labels", encode(labels))
-
-    def ask(self, rows: tuple[OffsetRange, OffsetRange], **more: Any) -> HealRequest:
-        """A heal-request for these rows, from v1 unless told."""
-        request = HealRequest(**{
-            "request_id": "heal-1", "policy": "reference", "reason": "23 conflicts", "base_version": "v1",
-            "bundle": self.bundle.hash, "batch_id": "one", "at": AT, "transactions": [rows[0]], "labels": [rows[1]],
-            **more,
-        })  # fmt: skip
-        self.publish("heal-requests", encode(request), key=request.request_id)
-        return request
-
-    def outcomes(self) -> list[Event]:
-        """heal-finished and heal-failed, in order."""
-        return [e for e in self.events() if e.kind.startswith("heal-")]
-
-    def events(self) -> list[Event]:
-        return [decode_event(m.value()) for m in self._read("events")]
-
-    def await_outcomes(self, count: int) -> list[Event]:
-        self.wait_for(lambda: len(self.outcomes()) >= count, f"{count} outcomes")
-        return self.outcomes()
-
-    def headers(self) -> list[dict[str, str]]:
-        """Of each adapters record, in order."""
-        return [{k: v.decode() for k, v in m.headers()} for m in self._read("adapters")]
-
-    def adapters(self) -> dict[str, Adapter]:
-        """What is on the adapters topic, checked."""
-        records = self._read("adapters")
-        return {m.key().decode(): unpack(m.key(), m.value(), dict(m.headers()), self.bundle) for m in records}
-
-    def dead_letters(self) -> list[Message]:
-        return list(self._read("dead-letters"))
-
-    def committed(self) -> int:
-        """The group's offset on heal-requests."""
-        topic = topic_name("heal-requests", self.prefix)
-        return group_offsets(self.kafka, f"{self.prefix}.healer", [topic]).get((topic, 0), 0)
-
-    @contextmanager
-    def healing(self, slot: str = "0") -> Iterator[None]:
-        """A healer in a thread of its own, stopped cleanly at the end."""
-        stop, failed = threading.Event(), []
-
-        def body() -> None:
-            try:
-                run(self.settings.model_copy(update={"slot": slot}), self.kafka, self.bundle, stop.is_set)
-            except BaseException as exc:  # noqa: BLE001 - shown by the test's own thread
-                failed.append(exc)
-
-        thread = threading.Thread(target=body)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join(30)
-        assert not thread.is_alive()
-        assert failed == []
 
 
 @pytest.fixture
 def pipeline(kafka: dict[str, str], prefix: str, bundle: Bundle, read_topic: Any, wait_for: Any) -> Pipeline:
     return Pipeline(kafka, prefix, bundle, read_topic, wait_for)
-
-
-def same_tensors(one: Adapter, other: Adapter) -> bool:
-    pairs = [(one.reflex, other.reflex), (one.optim, other.optim)]
-    return all(a.keys() == b.keys() and all(a[k].tobytes() == b[k].tobytes() for k in a) for a, b in pairs)
 
 
 def test_requests_become_registry_entries_numbered_through_a_restart(pipeline: Pipeline) -> None:
@@ -174,7 +82,9 @@ def test_what_cannot_be_healed_fails_by_name_and_takes_no_number(pipeline: Pipel
     other = OffsetRange(topic="elsewhere", partition=0, start=0, end=1)
     huge = msgspec.structs.replace(transactions, end=10**9)
     cases: list[tuple[dict[str, Any], str]] = [
-        ({"policy": "guarded"}, "policy: this healer does not know the policy guarded"),
+        ({"policy": "guarded", "blocks": [2]}, "blocks: 2 entries in blocks, 1 named"),
+        ({"policy": "guarded", "purpose": "learn"}, "fresh: 0 of 1 entries"),
+        ({"policy": "guarded", "purpose": "learn", "fresh": 1, "labels": []}, "too-few-labels"),
         ({"bundle": NOBODY}, "bundle: asked for 000000000000"),
         ({"base_version": "v9"}, "base_version: base-unknown: v9"),
         ({"transactions": [transactions, other]}, "transactions[1].topic: elsewhere is not"),
