@@ -1,10 +1,10 @@
-"""From one heal request to its one answer, by policy and purpose; the clients that this takes."""
+"""From one heal request to its one answer, by policy and purpose."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -13,7 +13,7 @@ from healer.guarded import diagnosed, learned
 from healer.knowledge import Knowledge, knowledge_of
 from healer.reference import LEARNING_RATE, STEPS, heal
 from healer.registry import Registry
-from healer.rows import RowReader
+from healer.rows import Entry, RowReader, Rows
 from shared.adapters import Adapter
 from shared.bundle import Bundle
 from shared.crash import crash_point
@@ -36,26 +36,29 @@ class Answer(NamedTuple):
     adapters: list[Adapter]
 
 
-class Healer:
-    """From a request's record to its answer; holds the clients that this takes."""
+class RowSource(Protocol):
+    """Where the rows of a request are."""
 
-    def __init__(self, settings: HealerSettings, kafka: Mapping[str, Any], bundle: Bundle, name: str) -> None:
-        self._bundle, self._prefix, self._log = bundle, settings.prefix, get_logger("healer")
-        self._rows = RowReader(
-            kafka,
-            settings.prefix,
-            len(bundle.features),
-            name=name,
-            budget_s=settings.fetch_budget_s,
-            rows_max=settings.rows_max,
-        )
-        # A diagnosis of a very wide table waits for the first request: most such healers never get one.
-        self._known = known(bundle) if len(bundle.features) <= WARM_FEATURES else None
-        self.adapters = topic_name("adapters", settings.prefix)
-        self.seal = Seal.of(settings)
-        self.registry = Registry(
-            kafka, self.adapters, bundle, name=name, budget_s=settings.commit_budget_s, seal=self.seal
-        )
+    def read(self, request: HealRequest) -> Rows: ...
+    def read_entries(self, request: HealRequest) -> list[Entry]: ...
+
+
+class Versions(Protocol):
+    """Published adapters by version."""
+
+    def get(self, version: str) -> Adapter: ...
+    def next_versions(self, count: int) -> list[str]: ...
+
+
+class Answering:
+    """From a request's record to its answer, wherever rows and adapters are kept. knowledge: of the bundle, the reason
+    why there is none, or None: worked out when it is asked for."""
+
+    def __init__(
+        self, bundle: Bundle, prefix: str, rows: RowSource, versions: Versions, knowledge: Knowledge | Refused | None
+    ) -> None:
+        self._bundle, self._prefix, self._log = bundle, prefix, get_logger("healer")
+        self._rows, self._versions, self._known = rows, versions, knowledge
 
     def answer(self, record: Taken, stale: Refused | None = None) -> Answer:
         """Adapters and heal-finished, or heal-failed with the reason, or a dead letter. stale: the reason why there is
@@ -73,11 +76,6 @@ class Healer:
             self._log.warning("heal_failed", request=request.request_id, reason=str(exc))
             return Answer([says.heal_failed(request, exc, self._prefix)], [])
 
-    def close(self) -> None:
-        """Close the clients."""
-        self._rows.close()
-        self.registry.close()
-
     def _heal(self, request: HealRequest) -> Answer:
         if request.bundle != self._bundle.hash:
             raise Refused(f"asked for {request.bundle[:12]}, this healer has {self._bundle.hash[:12]}", "bundle")
@@ -85,14 +83,14 @@ class Healer:
 
     def _guarded(self, request: HealRequest) -> Answer:
         began = time.perf_counter()
-        bundle, version = self._bundle, self.registry.next_versions(1)[0]
-        base = self.registry.get(request.base_version)
+        bundle, version = self._bundle, self._versions.next_versions(1)[0]
+        base = self._versions.get(request.base_version)
         if request.purpose == "diagnose":
             knowledge = self._knowledge()
             crash_point("healer.before-fetch")
             outcome = diagnosed(bundle, knowledge, request, self._rows.read_entries(request), base, version)
         else:
-            active = self.registry.get(active_version(request))
+            active = self._versions.get(active_version(request))
             crash_point("healer.before-fetch")
             outcome = learned(bundle, request, self._rows.read_entries(request), base, active, version)
         crash_point("healer.after-fit")
@@ -112,7 +110,7 @@ class Healer:
 
     def _reference(self, request: HealRequest) -> Answer:
         began = time.perf_counter()
-        base = self.registry.get(request.base_version)
+        base = self._versions.get(request.base_version)
         crash_point("healer.before-fetch")
         rows = self._rows.read(request)
         steps = request.parameters.get("heal_steps", STEPS)
@@ -122,7 +120,7 @@ class Healer:
             self._bundle, base, rows.x, rows.labels, int(steps), request.parameters.get("heal_lr", LEARNING_RATE)
         )
         crash_point("healer.after-fit")
-        pre_version, post_version = self.registry.next_versions(2)
+        pre_version, post_version = self._versions.next_versions(2)
         pre = msgspec.structs.replace(base, version=pre_version, parent=base.version)
         post = msgspec.structs.replace(healed.adapter, version=post_version, parent=pre_version)
         how = healed.summary
@@ -139,6 +137,33 @@ class Healer:
             ],
             [pre, post],
         )
+
+
+class Healer(Answering):
+    """The same over Kafka; holds the clients that this takes."""
+
+    def __init__(self, settings: HealerSettings, kafka: Mapping[str, Any], bundle: Bundle, name: str) -> None:
+        self.adapters = topic_name("adapters", settings.prefix)
+        self.seal = Seal.of(settings)
+        self._reader = RowReader(
+            kafka,
+            settings.prefix,
+            len(bundle.features),
+            name=name,
+            budget_s=settings.fetch_budget_s,
+            rows_max=settings.rows_max,
+        )
+        self.registry = Registry(
+            kafka, self.adapters, bundle, name=name, budget_s=settings.commit_budget_s, seal=self.seal
+        )
+        # A diagnosis of a very wide table waits for the first request: most such healers never get one.
+        knowledge = known(bundle) if len(bundle.features) <= WARM_FEATURES else None
+        super().__init__(bundle, settings.prefix, self._reader, self.registry, knowledge)
+
+    def close(self) -> None:
+        """Close the clients."""
+        self._reader.close()
+        self.registry.close()
 
 
 def known(bundle: Bundle) -> Knowledge | Refused:
