@@ -9,16 +9,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from monitor import outcomes, says
+from monitor import guarded, learning, outcomes, says, served
 from monitor.fidi import pushed, z_score
-from monitor.joining import expire, hold, join
+from monitor.joining import early_labels, expire, hold, join
 from monitor.rows import Judged, check_prediction, first_row, labelled, replaced, scored
 from monitor.setup import Decision, Setup
-from monitor.state import NO_LABEL, Batch, EarlyLabels, Heal, State
+from monitor.state import NO_LABEL, Batch, Heal, State
 from monitor.thinning import is_read
+from shared.bundle import Array
 from shared.errors import Refused
 from shared.kafka import Headers
-from shared.records import EventKind, Labels, Source, check_labels, decode
+from shared.records import EventKind, Labels, Record, Source, check_labels, decode
 from shared.topics import Name
 
 MAX_BYTES = 2 * 1024 * 1024  # of a record: what is kept of it must fit a state record
@@ -34,23 +35,24 @@ class Input(NamedTuple):
     headers: Headers
 
 
-def fold(state: State, setup: Setup, record: Input, at: str) -> list[Decision]:
+def fold(state: State, setup: Setup, record: Input, at: str, rows: Array | None = None) -> list[Decision]:
     """Decisions that this record brings about; the state is changed in place. at: the wall clock, used where the
-    batch does not bring its own time. Raises Refused, with the state unchanged."""
+    batch does not bring its own time. rows (n, d) float32: what a prediction was made of, as fed; read with policy
+    guarded only, None where they are gone. Raises Refused, with the state unchanged."""
     if record.value is not None and len(record.value) > MAX_BYTES:
         raise Refused(f"{len(record.value)} bytes, at most {MAX_BYTES} are read")
     if record.name == "events":
         return outcomes.on_event(state, setup, record.value, at)
-    if not _read(state, setup, record):
+    if not is_wanted(state, setup, record):
         return []
     if record.name == "predictions":
-        return _on_prediction(state, setup, record, at)
+        return _on_prediction(state, setup, record, at, rows)
     return _on_labels(state, setup, record, at)
 
 
-def _read(state: State, setup: Setup, record: Input) -> bool:
-    """By the key alone, so that a skipped value is never decoded. Lockstep, and labels of a batch that was read
-    when the share was larger, are read whatever the share."""
+def is_wanted(state: State, setup: Setup, record: Input) -> bool:
+    """Whether fold reads the record's value. By the key alone, so that a skipped value is never decoded. Lockstep,
+    and labels of a batch that was read when the share was larger, are read whatever the share."""
     if state.core.share >= 1.0 or record.key is None or "lockstep" in record.headers:
         return True
     if is_read(record.key, setup.thin_seed, state.core.share):
@@ -58,7 +60,23 @@ def _read(state: State, setup: Setup, record: Input) -> bool:
     return record.name == "labels" and record.key.decode("utf-8", "replace") in state.pending
 
 
-def _on_prediction(state: State, setup: Setup, record: Input, at: str) -> list[Decision]:
+class _Stood(Record, frozen=True):
+    batch_id: str
+    source: Source
+
+
+def stood(state: State, setup: Setup, record: Input) -> tuple[str, Source] | None:
+    """Batch id, and where the batch stood whose rows fold wants with this record; None: it wants none."""
+    if setup.guarding is None or record.name != "predictions" or not is_wanted(state, setup, record):
+        return None
+    try:
+        found = decode(_Stood, record.value)
+    except Refused:  # fold will say so
+        return None
+    return found.batch_id, found.source
+
+
+def _on_prediction(state: State, setup: Setup, record: Input, at: str, rows: Array | None) -> list[Decision]:
     prediction = decode(Judged, record.value)
     check_prediction(prediction, setup)
     lockstep, core, name = "lockstep" in record.headers, state.core, prediction.batch_id
@@ -92,13 +110,19 @@ def _on_prediction(state: State, setup: Setup, record: Input, at: str) -> list[D
         kind: EventKind = "drift-detected" if drifting else "drift-ended"
         decisions.append(says.drift(kind, at, batch, z, state, setup))
         core.drifting_since = core.drifting_since if drifting else None
+    if setup.guarding is not None:
+        learning.beside(state, setup.guarding, prediction)
+        decisions += guarded.on_batch(state, setup, setup.guarding, batch, rows, at)
     for early in state.pop_early(name):
         join(state, batch, early)
+    if setup.guarding is not None:
+        decisions += served.on_labels(state, setup.guarding, batch, at)
     if batch.complete:
         decisions += _judge(state, setup, batch, at)
     else:
         decisions.append(Decision("metrics", name, batch.row))
-        state.unjudged.append(name)
+        if not batch.row.settled:
+            state.unjudged.append(name)
     expire(state, setup.pending_max)
     return decisions + _impatient(state, setup, at) + _evicted(state, setup)
 
@@ -113,21 +137,29 @@ def _on_labels(state: State, setup: Setup, record: Input, at: str) -> list[Decis
         else:
             hold(state, labels, record.source, len(record.value or b""), setup.pending_max)
         return []
-    early = EarlyLabels(source=record.source, transaction_ids=labels.transaction_ids, labels=labels.labels)
-    if not join(state, batch, early) or not batch.complete:
+    if not join(state, batch, early_labels(labels, record.source)):
         return []
-    return _judge(state, setup, batch, at)
+    decisions = []
+    if setup.guarding is not None:
+        decisions = served.on_labels(state, setup.guarding, batch, batch.row.timestamp if batch.lockstep else at)
+    if batch.complete:
+        return decisions + _judge(state, setup, batch, at)
+    return decisions + ([Decision("metrics", batch.row.batch_id, batch.row)] if decisions else [])
 
 
 def _judge(state: State, setup: Setup, batch: Batch, at: str) -> list[Decision]:
     """Score the batch if it is complete. The first time it comes here it may ask for a heal."""
-    core = state.core
+    core, first = state.core, not batch.judged
     at = batch.row.timestamp if batch.lockstep else at
     batch.row = scored(batch, setup) if batch.complete else replaced(batch, labelled=labelled(batch))
     decisions: list[Decision] = []
     reason = _reason(batch, setup)
-    if not batch.judged:
-        batch.judged = True
+    batch.judged = True
+    if first and setup.guarding is not None:
+        learning.completed(state, setup.guarding, batch)
+        if not batch.row.settled and not _under_way(state, batch):  # it came under another policy
+            batch.row = replaced(batch, settled=True, next_version=core.active)
+    elif first:
         if reason and core.heal is None and setup.policy == "reference":
             heal = core.heal = Heal(
                 request_id=f"heal-{batch.row.batch_idx}", batch_id=batch.row.batch_id, base_version=core.active
@@ -139,10 +171,13 @@ def _judge(state: State, setup: Setup, batch: Batch, at: str) -> list[Decision]:
                 decisions = outcomes.watch_served(state, setup, batch, at)
             batch.row = replaced(batch, settled=True, next_version=core.active)
     state.put(batch)
-    under_way = core.heal is not None and core.heal.batch_id == batch.row.batch_id
-    if batch.complete and not under_way:
+    if batch.complete and not _under_way(state, batch):
         state.retire(batch.row.batch_id)
     return [*decisions, Decision("metrics", batch.row.batch_id, batch.row)]
+
+
+def _under_way(state: State, batch: Batch) -> bool:
+    return state.core.heal is not None and state.core.heal.batch_id == batch.row.batch_id
 
 
 def _reason(batch: Batch, setup: Setup) -> str:
@@ -164,7 +199,7 @@ def _impatient(state: State, setup: Setup, at: str) -> list[Decision]:
     due = state.core.batches - setup.label_patience
     while state.unjudged:
         batch = state.pending.get(state.unjudged[0])
-        if batch is not None and not batch.judged:
+        if batch is not None and not batch.judged and not batch.row.settled:
             if batch.row.batch_idx > due:
                 break
             decisions += _judge(state, setup, batch, at)
@@ -179,7 +214,7 @@ def _evicted(state: State, setup: Setup) -> list[Decision]:
     while len(state.pending) > setup.pending_max:
         name = next(i for i in state.pending if i != healing)
         batch = state.pending[name]
-        if not batch.judged:
+        if not batch.row.settled:
             state.count("unjudged")
             row = replaced(batch, action="unjudged", settled=True, labelled=labelled(batch))
             decisions.append(Decision("metrics", name, row))

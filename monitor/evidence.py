@@ -34,6 +34,13 @@ class Tally(msgspec.Struct, frozen=True):
     def rows(self) -> int:
         return self.won_fraud + self.lost_fraud + self.won_normal + self.lost_normal
 
+    def plus(self, other: Tally) -> Tally:
+        """Both together."""
+        return Tally(
+            self.won_fraud + other.won_fraud, self.lost_fraud + other.lost_fraud,
+            self.won_normal + other.won_normal, self.lost_normal + other.lost_normal,
+        )  # fmt: skip
+
     def reversed(self) -> Tally:
         """The other way round: is the active one better? (rollback)"""
         return Tally(self.lost_fraud, self.won_fraud, self.lost_normal, self.won_normal)
@@ -81,3 +88,27 @@ def _nodes() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     x, w = np.polynomial.legendre.leggauss(NODES)
     low, high = np.array(_PANELS[:-1])[:, None], np.array(_PANELS[1:])[:, None]
     return ((low + high) / 2 + (high - low) / 2 * x).ravel(), (w * (high - low) / 2).ravel()
+
+
+class Detector(msgspec.Struct, frozen=True):
+    """An e-detector (Shin, Ramdas and Rinaldo 2023) that a mean in 0..1 has risen above a limit: per bet a
+    Shiryaev-Roberts sum of the wealth of bettors who began at each batch. sums: one per bet, empty before the first.
+
+    While E[x | past] <= limit, each sum less the number of batches is a supermartingale with mean <= 0, so a mean of
+    the sums passes c after at least c batches on average, whatever the law."""
+
+    sums: tuple[float, ...] = ()
+
+
+BETS = (0.05, 0.15, 0.4, 0.9)  # shares of the wealth that a batch at 0 would cost
+
+
+def fed(detector: Detector, x: float, limit: float) -> Detector:
+    """With one more value x in 0..1; limit in 0..1, exclusive."""
+    before = detector.sums or (0.0,) * len(BETS)
+    return Detector(tuple((r + 1) * (1 + bet * (x / limit - 1)) for r, bet in zip(before, BETS, strict=True)))
+
+
+def level(detector: Detector) -> float:
+    """Compare with the number of batches that may pass between two false alarms."""
+    return sum(detector.sums) / len(BETS)

@@ -6,7 +6,7 @@ but the stream's own. What a clock measured (how long a heal took) stays on the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from shared.topics import topic_name
 
 # Kinds that a run is told by. Services starting and stopping is no part of what happened to the model.
 TOLD = (
-    "drift-detected", "drift-ended", "heal-requested", "heal-finished", "heal-failed",
+    "drift-detected", "drift-ended", "alarm", "heal-requested", "heal-finished", "heal-failed", "diagnosed",
     "adapter-activated", "adapter-rejected", "rolled-back",
 )  # fmt: skip
 CLOCKED = ("took_s",)  # facts that a wall clock measured
@@ -72,9 +72,12 @@ def write_run(run: Run, folder: Path) -> None:
     write_whole(folder / "threshold_config.json", thresholds_json(run.thresholds))
 
 
-def metrics_csv(rows: Iterable[Metrics]) -> bytes:
-    """The columns of Metrics in their order; None is empty, booleans are true and false."""
+def metrics_csv(rows: Sequence[Metrics]) -> bytes:
+    """The columns of Metrics in their order, those of policy guarded only where it gave a verdict; None is empty,
+    booleans are true and false."""
     columns = Metrics.__struct_fields__
+    if not any(row.verdict for row in rows):
+        columns = columns[: columns.index("verdict")]
     lines = [",".join(columns)]
     lines += [",".join(_cell(getattr(row, column)) for column in columns) for row in rows]
     return ("\n".join(lines) + "\n").encode()

@@ -18,24 +18,37 @@ def join(state: State, batch: Batch, record: EarlyLabels) -> bool:
     batch, so that a feed that keeps changing its mind cannot grow the state."""
     if not batch.joined and record.transaction_ids == batch.ids:
         batch.labels = bytes(record.labels)
+        if record.audit:
+            batch.audited = bytes([1]) * len(batch.ids)
     else:
         where = {name: i for i, name in enumerate(batch.ids)}
         known, gave, unknown = bytearray(batch.labels), 0, 0
+        audited = bytearray(batch.audited or bytes(len(batch.ids)))
         for name, label in zip(record.transaction_ids, record.labels, strict=True):
             i = where.get(name)
             if i is None:
                 unknown += 1
-            elif known[i] != label:
+            elif known[i] != label or record.audit > audited[i]:
                 known[i] = label
+                audited[i] |= record.audit
                 gave += 1
         state.count("labels_unknown", unknown)
         state.count("labels_repeated", len(record.labels) - gave - unknown)
         if not gave or len(batch.joined) >= MAX_ROWS:
             return False
         batch.labels = bytes(known)
+        if record.audit:
+            batch.audited = bytes(audited)
     batch.joined = [*batch.joined, record.source]
     state.put(batch)
     return True
+
+
+def early_labels(labels: Labels, source: Source) -> EarlyLabels:
+    """What is kept of a labels record."""
+    return EarlyLabels(
+        source=source, transaction_ids=labels.transaction_ids, labels=labels.labels, audit=labels.kind == "audit"
+    )
 
 
 def hold(state: State, labels: Labels, source: Source, size: int, most: int) -> None:
@@ -47,7 +60,7 @@ def hold(state: State, labels: Labels, source: Source, size: int, most: int) -> 
         if held.size + size > EARLY_BYTES or rows + len(labels.labels) > MAX_ROWS:
             state.count("labels_unknown", len(labels.labels))
             return
-    record = EarlyLabels(source=source, transaction_ids=labels.transaction_ids, labels=labels.labels)
+    record = early_labels(labels, source)
     state.keep_early(labels.batch_id, record, size)
     while len(state.early) > most + TURN_MAX:
         _drop(state, next(iter(state.early)))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from monitor import says
+from monitor import guarded, learning, says
 from monitor.health import Entry, Score, best, decay, emptied, surplus, updated
+from monitor.parts import Learning
 from monitor.rows import replaced
+from monitor.settling import awaited, settle
 from monitor.setup import Decision, Setup
-from monitor.state import Batch, Heal, State
+from monitor.state import Batch, State
 from shared.records import FIRST_VERSION, Id, Record, decode
 
 
 class _Kind(Record, frozen=True):
     kind: str
     service: str = ""
+    request_id: str = ""
 
 
 class _Finished(Record, frozen=True):
@@ -42,15 +45,21 @@ class _Rejected(Record, frozen=True):
 
 
 def on_event(state: State, setup: Setup, value: bytes | None, at: str) -> list[Decision]:
-    """An events record of any service; all but three kinds are for people. Raises Refused."""
+    """An events record of any service; all but four kinds are for people. Raises Refused."""
     head = decode(_Kind, value)
     if head.service == says.SERVICE:
         return []
-    if head.kind == "heal-finished":
+    if head.kind in ("heal-finished", "diagnosed"):
+        heal = awaited(state, head.request_id)
+        if heal is None:
+            return []
+        if heal.purpose == "diagnose":
+            return guarded.on_diagnosis(state, setup, value, at)
+        if heal.purpose == "learn":
+            return learning.on_lesson(state, setup, value, at)
         return _finished(state, setup, decode(_Finished, value), at)
     if head.kind == "heal-failed":
-        failed = decode(_Failed, value)
-        return _failed(state, failed.reason) if _awaited(state, failed.request_id) else []
+        return _failed(state) if awaited(state, decode(_Failed, value).request_id) else []
     if head.kind == "adapter-rejected":
         return _rejected(state, decode(_Rejected, value), at)
     return []
@@ -58,15 +67,31 @@ def on_event(state: State, setup: Setup, value: bytes | None, at: str) -> list[D
 
 def expired(state: State, at: str, timeout_s: float) -> list[Decision]:
     """The heal under way had no outcome in time; a later one is not adopted."""
+    return given_up(state, at, f"no outcome within {timeout_s:g} s", "; is a healer running?")
+
+
+def given_up(state: State, at: str, reason: str, hint: str = "") -> list[Decision]:
+    """Without the outcome of the heal under way, if there is one."""
     heal = state.core.heal
     if heal is None:
         return []
     batch = state.pending[heal.batch_id]
-    reason = f"no outcome within {timeout_s:g} s"
-    message = f"batch {batch.row.batch_idx}: heal given up, {reason}; is a healer running?"
+    message = f"batch {batch.row.batch_idx}: heal given up, {reason}{hint}"
     at = batch.row.timestamp if batch.lockstep else at
     facts = {"request_id": heal.request_id, "reason": reason, **says.of_batch(batch)}
-    return [says.event("heal-failed", at, message, **facts), *_failed(state, reason)]
+    return [says.event("heal-failed", at, message, **facts), *_failed(state)]
+
+
+def policy_changed(state: State, setup: Setup, at: str) -> list[Decision]:
+    """At start, where another policy wrote the state: its request is given up, its part of the state let go."""
+    before = state.core.policy
+    if before in ("", setup.policy):
+        return []
+    decisions = given_up(state, at, f"the policy changed from {before} to {setup.policy}")
+    if setup.guarding is None:
+        decisions += learning.without_candidate(state, at, None, "the policy changed")
+        state.guarded, state.learning = None, Learning()
+    return decisions
 
 
 def watch_served(state: State, setup: Setup, batch: Batch, at: str) -> list[Decision]:
@@ -82,17 +107,9 @@ def watch_served(state: State, setup: Setup, batch: Batch, at: str) -> list[Deci
     return decisions
 
 
-def _awaited(state: State, request_id: str) -> Heal | None:
-    """The heal under way if the outcome is its own: one given up, or asked by a person, is not adopted."""
-    if state.core.heal is not None and state.core.heal.request_id == request_id:
-        return state.core.heal
-    state.count("late_outcomes")
-    return None
-
-
 def _finished(state: State, setup: Setup, facts: _Finished, at: str) -> list[Decision]:
     core = state.core
-    heal, request_id = _awaited(state, facts.request_id), facts.request_id
+    heal, request_id = core.heal, facts.request_id
     if heal is None:
         return []
     batch = state.pending[heal.batch_id]
@@ -128,23 +145,15 @@ def _finished(state: State, setup: Setup, facts: _Finished, at: str) -> list[Dec
         loss_entropy=facts.loss_entropy,
         rolled_back=bool(rollback),
     )
-    return decisions + rollback + _settle(state, batch, "heal+rollback" if rollback else "heal")
+    return decisions + rollback + settle(state, batch, "heal+rollback" if rollback else "heal")
 
 
-def _failed(state: State, reason: str) -> list[Decision]:
+def _failed(state: State) -> list[Decision]:
     heal, state.core.heal = state.core.heal, None
     state.count("heals_failed")
-    return [] if heal is None else _settle(state, state.pending[heal.batch_id], "heal-failed")
-
-
-def _settle(state: State, batch: Batch, action: str) -> list[Decision]:
-    """The heal that this batch asked for is over; the batch is done unless labels are still to come."""
-    shown = "ROLLED_BACK" if batch.row.rolled_back else "DRIFTING" if batch.drifting else "HEALTHY"
-    batch.row = replaced(batch, state=shown, action=action, settled=True, next_version=state.core.active)
-    state.put(batch)
-    if batch.complete:
-        state.retire(batch.row.batch_id)
-    return [Decision("metrics", batch.row.batch_id, batch.row)]
+    if heal is not None and heal.purpose == "learn":
+        learning.failed(state)
+    return [] if heal is None else settle(state, state.pending[heal.batch_id], "heal-failed")
 
 
 def _register(state: State, entry: Entry) -> None:
@@ -183,6 +192,8 @@ def _rejected(state: State, facts: _Rejected, at: str) -> list[Decision]:
     core = state.core
     if facts.field == "bundle" or facts.version == FIRST_VERSION:
         return []
+    if state.guarded is not None:
+        return _rejected_guarded(state, facts, at)
     _forget(state, facts.version)
     if facts.version != core.active:
         return []
@@ -194,3 +205,20 @@ def _rejected(state: State, facts: _Rejected, at: str) -> list[Decision]:
         says.active(version, previous, at, f"{previous} was refused"),
         says.event("rolled-back", at, message, from_version=previous, to_version=version, reason=facts.reason),
     ]
+
+
+def _rejected_guarded(state: State, facts: _Rejected, at: str) -> list[Decision]:
+    """A repair is forgotten, what was learned goes back to what it was learned over."""
+    core, version = state.core, facts.version
+    previous = core.active
+    if version == state.learning.overlay:
+        decisions = learning.back(state, at, None, f"{version} was refused")
+    elif state.learning.trial is not None and version == state.learning.trial.version:
+        decisions = learning.without_candidate(state, at, None, f"{version} was refused")
+    else:
+        decisions = guarded.dropped(state, version, at, None, f"{version} was refused")
+    if core.active == previous:
+        return decisions
+    message = f"rolled back {previous} -> {core.active}: a scorer refused {version} ({facts.reason})"
+    facts_ = {"from_version": previous, "to_version": core.active, "reason": facts.reason}
+    return [*decisions, says.event("rolled-back", at, message, **facts_)]

@@ -30,6 +30,7 @@ class Judged(Record, frozen=True):
     flag: list[Bit]
     conflicts: Count
     feature_sums: list[float]
+    candidate_probability: list[Probability] | None = None
 
 
 def check_prediction(prediction: Judged, setup: Setup) -> None:
@@ -37,10 +38,10 @@ def check_prediction(prediction: Judged, setup: Setup) -> None:
     if prediction.bundle != setup.bundle:
         raise Refused(f"made by bundle {prediction.bundle[:12]}, this monitor judges {setup.bundle[:12]}", "bundle")
     rows, d = len(prediction.transaction_ids), len(setup.calibration.features)
-    for name in ("probability", "shadow_probability", "flag"):
-        given = len(getattr(prediction, name))
-        if given != rows:
-            raise Refused(f"{given} numbers for {rows} transaction ids", name)
+    for name in ("probability", "shadow_probability", "flag", "candidate_probability"):
+        given = getattr(prediction, name)
+        if given is not None and len(given) != rows:
+            raise Refused(f"{len(given)} numbers for {rows} transaction ids", name)
     if len(prediction.feature_sums) != d:
         raise Refused(f"{len(prediction.feature_sums)} sums, the bundle has {d} features", "feature_sums")
 

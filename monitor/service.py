@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from monitor import says
-from monitor.decide import Input, fold
-from monitor.outcomes import expired
+from monitor.decide import Input, fold, stood
+from monitor.fetching import RowFetcher
+from monitor.learning import without_candidate
+from monitor.outcomes import expired, policy_changed
 from monitor.pacing import waiting
 from monitor.setup import Decision, Setup
 from monitor.state import Core, Heal, State, load
 from monitor.thinning import Look, next_share
 from monitor.thresholds import read_thresholds
-from shared.bundle import Bundle
+from shared.bundle import Array, Bundle
 from shared.crash import crash_between, crash_point
-from shared.errors import Fatal, Fenced, Refused, Rewind
+from shared.errors import Fatal, Fenced, Refused, Rewind, TimedOut
 from shared.kafka import Deadline, Out, Session, Taken, read_all
 from shared.notices import dead_letter, lifecycle
 from shared.records import FIRST_VERSION, Control, Source, encode
@@ -27,6 +29,8 @@ from shared.topics import Name, group_name, topic_name
 
 INPUTS: tuple[Name, ...] = ("predictions", "labels", "events")
 THIN_LOOK_S = 2.0
+FETCH_TRIES = 10  # of the rows of one turn, before a fresh process has to try
+CHUNK_BYTES = 4 * 1024 * 1024  # of predictions whose rows are held at once: 70 batches of 1,000 rows
 
 
 def run(settings: MonitorSettings, kafka: Mapping[str, Any], bundle: Bundle, stop: Callable[[], bool]) -> None:
@@ -44,21 +48,31 @@ def run(settings: MonitorSettings, kafka: Mapping[str, Any], bundle: Bundle, sto
         budget_s=settings.commit_budget_s, session_timeout_ms=settings.session_timeout_ms,
         transaction_timeout_ms=settings.transaction_timeout_ms,
     )  # fmt: skip
+    transactions = topic_name("transactions", settings.prefix)
+    rows: RowFetcher | None = None
     try:
-        loop = _Loop(settings, kafka, setup, session)
+        if setup.guarding is not None:
+            rows = RowFetcher(kafka, transactions, len(bundle.features), budget_s=settings.commit_budget_s)
+        loop = _Loop(settings, kafka, setup, session, rows)
         loop.until(stop)
     except Fenced:
         log.error("fenced", message=f"another monitor took over {group}; only one decides, so this one ends")
         raise
     finally:
         session.close()
+        if rows is not None:
+            rows.close()
 
 
 class _Loop:
     """state: as the topic holds it, between two turns."""
 
-    def __init__(self, settings: MonitorSettings, kafka: Mapping[str, Any], setup: Setup, session: Session) -> None:
+    def __init__(
+        self, settings: MonitorSettings, kafka: Mapping[str, Any], setup: Setup, session: Session,
+        rows: RowFetcher | None,
+    ) -> None:  # fmt: skip
         self._settings, self._kafka, self._setup, self._session = settings, kafka, setup, session
+        self._rows, self._late = rows, 0  # late: turns in a row whose rows could not be read in time
         self._names = {topic_name(n, settings.prefix): n for n in INPUTS}
         self._topics: dict[Name, str] = {
             n: topic_name(n, settings.prefix)
@@ -109,6 +123,7 @@ class _Loop:
         setup, at, state, decisions = self._setup, wall_clock(), old, []
         before, now = old.core.bundle[:12], setup.bundle[:12]
         if old.core.bundle != setup.bundle:
+            decisions += without_candidate(old, at, None, f"bundle {now} takes the place of {before}")
             state = old.replaced(setup.bundle)
             why = f"bundle {now} takes the place of {before}" if before else f"bundle {now}, no state yet"
             decisions.append(says.active(FIRST_VERSION, old.core.active, at, why))
@@ -116,6 +131,8 @@ class _Loop:
                 facts = {"version": FIRST_VERSION, "previous": old.core.active, "bundle": setup.bundle}
                 message = f"{FIRST_VERSION} activated: {why}; its adapters and their health are forgotten"
                 decisions.append(says.event("adapter-activated", at, message, previous_bundle=old.core.bundle, **facts))
+        else:
+            decisions += policy_changed(state, setup, at)
         state.core.policy, state.core.thresholds = setup.policy, setup.thresholds.values()
         why = "defaults" if self._settings.thresholds is None else self._settings.thresholds.name
         control = Control(setting="thresholds", at=at, by=says.SERVICE, reason=why, values=state.core.thresholds)
@@ -136,18 +153,39 @@ class _Loop:
         at = wall_clock()
         decisions: list[Decision] = []
         refused: list[tuple[Taken, Refused]] = []
-        for record in taken:
-            source = Source(topic=record.topic, partition=record.partition, offset=record.offset)
-            name = self._names[record.topic]
-            try:
-                decisions += fold(state, self._setup, Input(name, source, record.key, record.value, record.headers), at)
-            except Refused as exc:
-                refused.append((record, exc))
+        for chunk in _chunks(taken):
+            inputs = [self._input(record) for record in chunk]
+            rows = self._fetched(state, inputs)
+            for record, given in zip(chunk, inputs, strict=True):
+                try:
+                    decisions += fold(state, self._setup, given, at, rows.get(given.source))
+                except Refused as exc:
+                    refused.append((record, exc))
         decisions += self._overdue(state, at)
         decisions += self._thinned(state, at)
         if taken or decisions:
             self._commit(state, decisions, refused)
         self._pace(state)
+
+    def _input(self, record: Taken) -> Input:
+        source = Source(topic=record.topic, partition=record.partition, offset=record.offset)
+        return Input(self._names[record.topic], source, record.key, record.value, record.headers)
+
+    def _fetched(self, state: State, inputs: Sequence[Input]) -> dict[Source, Array]:
+        """Rows of the predictions among the inputs, by where these stood. Raises Rewind: not read in time."""
+        if self._rows is None:
+            return {}
+        wanted = {record.source: where for record in inputs if (where := stood(state, self._setup, record))}
+        try:
+            found = self._rows.read(wanted.values())
+        except TimedOut as exc:
+            self._late += 1
+            if self._late == FETCH_TRIES:
+                raise Fatal(f"{exc}, {FETCH_TRIES} times in a row") from exc
+            self._session.rewind()
+            raise Rewind(str(exc)) from exc
+        self._late = 0
+        return {at: found[where] for at, where in wanted.items() if where in found}
 
     def _overdue(self, state: State, at: str) -> list[Decision]:
         """The time-out counts while this process runs: an outcome that came while it was down is read first."""
@@ -200,3 +238,16 @@ def _final(decisions: list[Decision]) -> list[Decision]:
     """Of the rows of one batch only the last of the turn: readers would see it at the same moment."""
     rows = {d.key: d for d in decisions if d.topic == "metrics"}
     return [d for d in decisions if d.topic != "metrics"] + list(rows.values())
+
+
+def _chunks(taken: Sequence[Taken]) -> Iterator[list[Taken]]:
+    """The records in their order, as many at once as CHUNK_BYTES allows."""
+    chunk, size = list[Taken](), 0
+    for record in taken:
+        if chunk and size + len(record.value or b"") > CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(record)
+        size += len(record.value or b"")
+    if chunk:
+        yield chunk

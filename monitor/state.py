@@ -2,6 +2,9 @@
 
     core            counters, active version, heal under way, health, share read
     fidi            the newest batch means of every feature
+    guard           policy guarded: its states and the open block
+    block/N         sums of one of the newest closed blocks, under each state
+    learning        what labels have shown, and what is learned from them
     registry/V      a post-heal adapter that a rollback may choose
     pending/ID      a batch that waits for labels or for the outcome of its heal
     early/ID        labels that came before their prediction
@@ -14,15 +17,18 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
 from monitor.fidi import Window
 from monitor.health import Entry, Health
+from monitor.parts import Guarded, Learning, dumped, restored
 from shared.errors import OperatorError
 from shared.records import FIRST_VERSION, Metrics, Source
 
 DONE_PART, DONE_PARTS = 64, 128
+_GUARDED = ("guard", "block/", "learning")  # parts of policy guarded
 NO_LABEL = 255
 
 
@@ -32,7 +38,8 @@ class Row(Metrics, frozen=True, kw_only=True, omit_defaults=True):
 
 class Batch(msgspec.Struct, kw_only=True):
     """A batch that is not done. probability, shadow: float32 little endian (n,). labels: a byte each, 255 where
-    none came. joined: the labels records that gave at least one. judged: it had its chance to ask for a heal."""
+    none came. joined: the labels records that gave at least one. judged: it had its chance to ask for a heal.
+    Policy guarded: audited, counted: a byte each, 1 where the label came from the audit, was counted as evidence."""
 
     row: Row
     ids: list[str]
@@ -44,6 +51,8 @@ class Batch(msgspec.Struct, kw_only=True):
     labels: bytes
     joined: list[Source] = []
     judged: bool = False
+    audited: bytes = b""
+    counted: bytes = b""
 
     @property
     def complete(self) -> bool:
@@ -56,6 +65,7 @@ class EarlyLabels(msgspec.Struct, frozen=True, kw_only=True):
     source: Source
     transaction_ids: list[str]
     labels: list[int]
+    audit: bool = False
 
 
 class Early(msgspec.Struct, kw_only=True):
@@ -69,11 +79,12 @@ class Early(msgspec.Struct, kw_only=True):
 
 
 class Heal(msgspec.Struct, frozen=True, kw_only=True):
-    """The heal under way."""
+    """The request under way. purpose: heal is the published one's, the others are policy guarded's."""
 
     request_id: str
     batch_id: str
     base_version: str
+    purpose: Literal["heal", "diagnose", "learn"] = "heal"
 
 
 class Core(msgspec.Struct, kw_only=True):
@@ -103,6 +114,8 @@ class State:
     def __init__(self, core: Core) -> None:
         self.core = core
         self.window: Window = []
+        self.guarded: Guarded | None = None
+        self.learning = Learning()
         self.registry: dict[str, Entry] = {}
         self.pending: OrderedDict[str, Batch] = OrderedDict()  # by batch_idx, oldest first
         self.early: OrderedDict[str, Early] = OrderedDict()  # oldest first
@@ -110,7 +123,8 @@ class State:
         self.done_parts: dict[int, list[str]] = {}
         self.done_ids: set[str] = set()
         self.touched: set[str] = set()
-        self._stored: dict[str, bytes] = {}  # of core and fidi the bytes, of the others only that they are there
+        # Of the parts that are encoded each turn the bytes, of the others only that they are there.
+        self._stored: dict[str, bytes] = {}
 
     def count(self, what: str, n: int = 1) -> None:
         """Add to a counter of the core."""
@@ -161,6 +175,10 @@ class State:
         call: when the transaction fails, the whole state is read again."""
         out: dict[str, bytes | None] = {}
         fixed = {"core": msgspec.json.encode(self.core), "fidi": msgspec.json.encode(self.window)}
+        if self.guarded is not None:
+            fixed |= {"learning": msgspec.json.encode(self.learning), **dumped(self.guarded)}
+        self.touched |= {k for k in self._stored if k.startswith(_GUARDED)}
+        self.touched -= fixed.keys()
         for key, value in fixed.items():
             if self._stored.get(key) != value:
                 out[key] = self._stored[key] = value
@@ -209,6 +227,9 @@ def load(parts: Mapping[str, bytes]) -> State | None:
                 state.registry[name] = msgspec.json.decode(value, type=Entry)
             elif kind == "done":
                 state.done_parts[int(name)] = msgspec.json.decode(value, type=list[str])
+        if "guard" in parts:
+            state.guarded = restored(parts)
+            state.learning = msgspec.json.decode(parts["learning"], type=Learning)
     except (msgspec.DecodeError, ValueError, KeyError) as exc:
         raise OperatorError(
             f"the monitor's state cannot be read ({exc}): it was written by another version of this program. "
@@ -219,5 +240,5 @@ def load(parts: Mapping[str, bytes]) -> State | None:
     state.unjudged = deque(state.pending)
     state.done_parts = dict(sorted(state.done_parts.items()))
     state.done_ids = {i for part in state.done_parts.values() for i in part}
-    state._stored = {k: v if k in ("core", "fidi") else b"" for k, v in parts.items()}
+    state._stored = {k: v if k in ("core", "fidi") or k.startswith(_GUARDED) else b"" for k, v in parts.items()}
     return state

@@ -71,8 +71,9 @@ def monitor(
     policy: Annotated[
         str | None,
         typer.Option(
-            envvar="MONITOR_POLICY", metavar="reference|observe", show_default="reference",
-            help="`reference` heals as published; `observe` only measures.",
+            envvar="MONITOR_POLICY", metavar="guarded|reference|observe", show_default="guarded",
+            help="`guarded` diagnoses, refuses what it cannot heal, takes back what does not help; `reference` heals "
+            "as published; `observe` only measures.",
         ),
     ] = None,
 ) -> None:  # fmt: skip

@@ -141,6 +141,7 @@ EventKind = Literal[
     "service-restarted",
     "drift-detected",
     "drift-ended",
+    "alarm",
     "heal-requested",
     "heal-finished",
     "heal-failed",
@@ -173,7 +174,9 @@ class Metrics(Record, frozen=True, kw_only=True):
     *_post_heal: the adapter fitted on this batch, scored on these same rows, as the published experiment does.
     acc_lift, f1_lift: healed minus shadow. acc_lift_post_heal: post-heal minus shadow, acc_lift where no heal was.
     Scores are None until labels complete the row. thinning: this row stands for 1/thinning batches. settled: no
-    decision about this batch is still to come."""
+    decision about this batch is still to come. Policy guarded only (left out of the CSV otherwise): verdict: what the
+    monitor takes the stream for; alarm_z: worst z of any column over the newest blocks; candidate_version: on trial
+    when the row was first written; evidence: ln E for that candidate, None without one."""
 
     batch_idx: Count
     batch_id: str
@@ -213,6 +216,10 @@ class Metrics(Record, frozen=True, kw_only=True):
     next_version: str = FIRST_VERSION
     thinning: float = 1.0
     settled: bool = False
+    verdict: str = ""
+    alarm_z: float | None = None
+    candidate_version: str | None = None
+    evidence: float | None = None
 
 
 T = TypeVar("T", bound=msgspec.Struct)

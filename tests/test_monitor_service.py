@@ -51,7 +51,7 @@ except Fenced:
 
 
 def settings(prefix: str, **more: Any) -> dict[str, Any]:
-    return {"SELFHEAL_PREFIX": prefix, "poll_s": 0.05, **more}
+    return {"SELFHEAL_PREFIX": prefix, "poll_s": 0.05, "policy": "reference", **more}
 
 
 @contextmanager
