@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from selfheal.tail_lines import STYLES, clean, score
+from selfheal.tail_lines import REFUSALS, STYLES, clean, event_style, score
 from shared.errors import OperatorError, Refused
 from shared.kafka import (
     Deadline,
@@ -54,6 +54,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     services: list[Service]
     producer: Event | None
     bundle: str | None
+    policy: str | None  # of the newest monitor
     active: str
     pin: str | None
     candidate: str | None
@@ -83,6 +84,7 @@ def look(kafka: Mapping[str, Any], prefix: str) -> Status:
         services=[_service(kafka, prefix, name) for name in READS],
         producer=next((e for e in reversed(events) if e.service == "producer"), None),
         bundle=next((str(e.facts["bundle"]) for e in reversed(events) if e.facts.get("bundle")), None),
+        policy=next((str(e.facts["policy"]) for e in reversed(events) if _is_monitor(e)), None),
         active=(active.version if active else None) or FIRST_VERSION,
         pin=pin.version if pin else None,
         candidate=control["candidate"].version if "candidate" in control else None,
@@ -116,7 +118,9 @@ def view(status: Status) -> Group:
     facts.add_column()
     for name, value in _facts(status):
         facts.add_row(name, value)
-    lines = [Text.assemble((f"{clean(e.kind):<18} ", STYLES.get(e.kind, "")), clean(e.message)) for e in status.events]
+    lines = [
+        Text.assemble((f"{clean(e.kind):<18} ", event_style(e.kind, e.facts)), clean(e.message)) for e in status.events
+    ]
     return Group(table, Text(), facts, Text(), *lines)
 
 
@@ -124,19 +128,30 @@ def _facts(status: Status) -> Iterable[tuple[str, Text]]:
     where = status.bootstrap + (f", prefix {status.prefix}" if status.prefix else "")
     yield "kafka", Text(where)
     yield "bundle", Text((status.bundle or "unknown")[:16])
+    if status.policy is not None:
+        yield "policy", Text(clean(status.policy))
     decided = f": {status.decided.reason} ({status.decided.by})" if status.decided else ": the bundle's own"
     yield "active adapter", Text.assemble((status.active, "bold"), clean(decided))
     if status.pin is not None:
         yield "pinned", Text(f"{status.pin}: a person's order, it wins over active", style="yellow")
-    if status.candidate is not None:
-        yield "candidate", Text(status.candidate)
     row = status.latest
+    if status.candidate is not None:
+        trial = f", on trial, ln E {row.evidence:.1f}" if row is not None and row.evidence is not None else ", on trial"
+        yield "candidate", Text(clean(status.candidate) + trial)
     if row is None:
         yield "state", Text("nothing scored yet", style="dim")
         return
+    if row.verdict:
+        about = f" (z {row.alarm_z:.1f})" if row.alarm_z is not None else ""
+        style = "bold red" if row.verdict in REFUSALS else "green" if row.verdict == "none" else "yellow"
+        yield "verdict", Text.assemble((clean(row.verdict), style), f" at batch {row.batch_idx}{about}")
     z = f"z {score(row.z_score)}"
     accuracy = f"accuracy {score(row.accuracy_healed)} (frozen {score(row.accuracy_shadow)})"
     yield "state", Text.assemble((row.state, STYLES.get(row.state, "")), f" at batch {row.batch_idx}, {z}, {accuracy}")
+
+
+def _is_monitor(event: Event) -> bool:
+    return event.kind == "service-started" and event.service == "monitor" and "policy" in event.facts
 
 
 def _service(kafka: Mapping[str, Any], prefix: str, service: str) -> Service:

@@ -14,8 +14,10 @@ from shared.topics import Name
 
 Body = Mapping[str, Any]
 PREVIEW = 80
+REFUSALS = ("unexplained", "outage")  # verdicts that no repair follows
 # One table for the colours of words, in every view that we print.
 STYLES = {
+    "alarm": "bold yellow", "diagnosed": "bold cyan",
     "drift-detected": "bold yellow", "drift-ended": "green", "heal-requested": "cyan", "heal-finished": "bold cyan",
     "heal-failed": "bold red", "adapter-activated": "bold green", "adapter-rejected": "bold red",
     "rolled-back": "bold magenta", "service-started": "dim", "service-stopped": "dim", "service-restarted": "red",
@@ -78,9 +80,19 @@ def _unreadable(record: Taken) -> Line:
     return "not a record", "red", f"{len(record.value)} bytes: {record.value[:PREVIEW]!r}"
 
 
+def event_style(kind: str, facts: Mapping[str, Any]) -> str:
+    """The colour of an event: a refusal is not a repair, and a lesson not yet one."""
+    if kind == "diagnosed" and facts.get("verdict") in REFUSALS:
+        return "bold red"
+    if kind in ("heal-requested", "heal-finished") and facts.get("purpose") == "learn":
+        return "dim cyan"
+    return STYLES.get(kind, "")
+
+
 def _event(body: Body, _record: Taken) -> Line:
-    kind = str(body.get("kind"))
-    return kind, STYLES.get(kind, ""), f"{body.get('service', ''):<9} {body.get('message', '')}"
+    kind, verdict = str(body.get("kind")), body.get("verdict")
+    judged = f"[{verdict}] " if isinstance(verdict, str) else ""
+    return kind, event_style(kind, body), f"{body.get('service', ''):<9} {judged}{body.get('message', '')}"
 
 
 def _transactions(body: Body, record: Taken) -> Line:

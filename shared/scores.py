@@ -33,6 +33,16 @@ def expected_cost(probability: npt.ArrayLike, labels: npt.ArrayLike, costs: Cost
     return (false_alarms * costs.false_alarm + missed * costs.missed_fraud) / rows
 
 
+def at_budget(probability: npt.ArrayLike, labels: npt.ArrayLike, alerts_per_1000: float) -> tuple[float, float]:
+    """(precision at k, recall at budget): of the k likeliest rows, which a team with so many alerts can look at, the
+    share that is fraud; of the frauds, the share among these k. k = rows * alerts_per_1000 / 1000, down, at least 1; of
+    equal probabilities the earlier row counts first. recall is 0 without a fraud. Shapes as scores."""
+    p, fraud = np.asarray(probability, np.float64), np.asarray(labels) == 1
+    k = max(int(len(p) * alerts_per_1000 / 1_000), 1)
+    found = int(fraud[np.argsort(-p, kind="stable")[:k]].sum())
+    return found / k, found / max(int(fraud.sum()), 1)
+
+
 def _counts(probability: npt.ArrayLike, labels: npt.ArrayLike, threshold: float) -> tuple[int, int, int, int]:
     """Frauds flagged, others flagged, frauds not flagged, rows."""
     # float64, or NumPy would round the threshold to float32 and a tie would fall to the other side

@@ -45,16 +45,19 @@ def test_no_topics_names_the_command_that_makes_them(kafka: dict[str, str]) -> N
 
 def test_it_tells_who_runs_what_is_served_and_who_lags(kafka: dict[str, str], prefix: str) -> None:
     at = wall_clock()
-    row = Metrics(batch_idx=7, batch_id="b7", timestamp=at, rows=100, z_score=1.4, n_conflicts=3, state="DRIFTING")
+    row = Metrics(batch_idx=7, batch_id="b7", timestamp=at, rows=100, z_score=1.4, n_conflicts=3, state="DRIFTING",
+                  verdict="outage", alarm_z=9.5, candidate_version="v4", evidence=1.5)  # fmt: skip
     events = [
         Event(at=at, kind="service-started", message="scorer up", service="scorer", facts={"bundle": "cafe" * 16}),
         Event(at=at, kind="service-started", message="producer 0 started", service="producer"),
+        Event(at=at, kind="service-started", message="monitor up", service="monitor", facts={"policy": "guarded"}),
         Event(at=at, kind="drift-detected", message="V14 drifts", service="monitor"),
     ]
     publish(
         kafka, prefix, ("metrics", "b7", encode(row)),
         ("metrics", "b6", encode(msgspec.structs.replace(row, batch_idx=6))),
         ("control", "active", encode(Control(setting="active", at=at, by="monitor", reason="heal-1", version="v3"))),
+        ("control", "candidate", encode(Control(setting="candidate", at=at, by="monitor", reason="x", version="v4"))),
         ("events", "junk", b"not json"), *(("events", e.service, encode(e)) for e in events),
         *(("transactions", f"b{i}", b"{}") for i in range(5)),
     )  # fmt: skip
@@ -84,6 +87,9 @@ def test_it_tells_who_runs_what_is_served_and_who_lags(kafka: dict[str, str], pr
     console.print(view(found))
     text = console.file.getvalue()
     for part in ("scorer-0", "transactions 0 1", "v3: heal-1 (monitor)", "DRIFTING at batch 7", "V14 drifts", "nobody"):
+        assert part in text
+    assert found.policy == "guarded"
+    for part in ("guarded", "v4, on trial, ln E 1.5", "outage at batch 7 (z 9.5)"):
         assert part in text
 
 

@@ -8,13 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.bundle import Costs
-from shared.scores import cost_threshold, expected_cost, scores
+from shared.scores import at_budget, cost_threshold, expected_cost, scores
 
 
 def test_by_hand() -> None:
     found = scores([0.9, 0.8, 0.7, 0.2, 0.1], [1, 0, 1, 1, 0])
     assert (found.accuracy, found.precision, found.recall) == (3 / 5, 2 / 3, 2 / 3)
     assert found.f1 == pytest.approx(2 / 3)
+
+
+def test_with_so_many_alerts_the_likeliest_are_looked_at() -> None:
+    p, y = [0.9, 0.1, 0.8, 0.8, 0.2, 0.3, 0.3, 0.3, 0.3, 0.3], [1, 1, 0, 1, 1, 0, 0, 0, 0, 0]
+    assert at_budget(p, y, 100) == (1.0, 1 / 4)
+    assert at_budget(p, y, 299) == (1 / 2, 1 / 4)  # two alerts; the earlier of equals comes first
+    assert at_budget(p, y, 1_000) == (4 / 10, 1.0)
+    assert at_budget([0.5], [0], 1) == (0.0, 0.0)  # one alert at least
 
 
 def test_undefined_ratios_are_zero() -> None:

@@ -29,7 +29,8 @@ plain_json = st.recursive(
 )
 FIELDS = (
     "batch_id", "transaction_ids", "labels", "flag", "probability", "shadow_probability", "amounts", "transactions",
-    "state", "kind", "message", "values", "z_score", "acc_lift", "candidate_version",
+    "state", "kind", "message", "values", "z_score", "acc_lift", "candidate_version", "verdict",
+    "purpose",
 )  # fmt: skip
 bodies = plain_json | st.dictionaries(st.sampled_from(FIELDS), plain_json, max_size=8)
 
@@ -68,6 +69,21 @@ def test_lines_speak_in_the_words_of_their_topic() -> None:
     text = line("dead-letters", record(b"\x1b[31mjunk", headers=dead)).plain
     assert "p.transactions[0] 12" in text
     assert "features[3][2]: not a finite number (scorer)" in text
+
+
+def test_events_of_a_diagnosis_name_their_verdict_in_its_colour() -> None:
+    def shown(kind: str, **facts: object) -> tuple[str, str]:
+        text = line("events", record(encode(Event(at="t", kind=kind, message="what", service="healer", facts=facts))))
+        return text.plain, str(text.spans[-2].style)
+
+    assert shown("diagnosed", verdict="outage")[0].endswith("diagnosed          healer    [outage] what")
+    assert shown("diagnosed", verdict="outage")[1] == "bold red"
+    assert shown("diagnosed", verdict="harmless")[1] == "bold cyan"
+    assert shown("heal-finished", verdict="units", purpose="diagnose")[1] == "bold cyan"
+    plain, style = shown("heal-finished", purpose="learn")
+    assert plain.endswith("heal-finished      healer    what")
+    assert style == "dim cyan"
+    assert shown("alarm")[1] == "bold yellow"
 
 
 def test_json_of_bytes() -> None:
