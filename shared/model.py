@@ -22,6 +22,12 @@ class ReflexiveLayer(nn.Module):
         self.net = nn.Sequential(first, nn.Tanh(), last)
         self.scale = nn.Parameter(torch.tensor(0.1))
 
+    def start_anywhere(self) -> None:
+        """At random, to be trained together with the rest."""
+        for part in self.net:
+            if isinstance(part, nn.Linear):
+                part.reset_parameters()
+
     def forward(self, x: Tensor) -> Tensor:  # (n, h) -> (n, h)
         healed: Tensor = x + self.scale * self.net(x)
         return healed

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from selfheal.experiment.explain import MEASURES, Explained, explain, idle_rollbacks, rule_distance
+from selfheal.experiment.explain import Explained, explain, idle_rollbacks, rule_distance
 from selfheal.experiment.published import FIGURES
 from selfheal.experiment.report_honest import figures
 
@@ -19,26 +19,22 @@ def put(numbers: dict[str, Any], path: Path, value: Any) -> None:
     numbers[path[-1]] = value
 
 
-def explained(name: str, shift: float, far: int, ranges: dict[str, int] | None = None) -> list[Explained]:
+def explained(name: str, shift: float, far: int, script: int = 0) -> list[Explained]:
     """All intervals hold the published figure but that of `name`, which is moved up by shift. Of 100 further seeds
-    `far` have its published value, the others our median; ranges: how many keep the lift's range, by measure."""
+    `far` have its published value, the others our median; trained as the script does, `script` have it."""
     summary: dict[str, Any] = {}
-    more: list[dict[str, Any]] = [{} for _ in range(100)]
+    more: list[dict[str, Any]] = [{"script": {}} for _ in range(100)]
     for figure in FIGURES:
         median = figure.value + (shift if figure.name == name else 0)
         put(summary, figure.path, {"median": median, "p05": median - 0.001, "p95": median + 0.001})
         for i, each in enumerate(more):
             put(each, figure.path, figure.value if figure.name == name and i < far else median)
-    for measure, path in MEASURES.items():
-        for i, each in enumerate(more):
-            within = i < (ranges or {}).get(measure, 0)
-            put(each, (*path, "min"), 0.10 if within else -0.10)
-            put(each, (*path, "max"), 0.30 if within else 0.50)
+            each["script"][figure.name] = figure.value if i < script else figure.value + 5 * shift
     return explain(summary, more, 2.2)
 
 
-def one(name: str, shift: float, far: int, ranges: dict[str, int] | None = None) -> Explained:
-    found = {e.figure.name: e for e in explained(name, shift, far, ranges)}
+def one(name: str, shift: float, far: int, script: int = 0) -> Explained:
+    found = {e.figure.name: e for e in explained(name, shift, far, script)}
     assert all(e.verdict == "inside" for other, e in found.items() if other != name)
     return found[name]
 
@@ -48,25 +44,32 @@ def one(name: str, shift: float, far: int, ranges: dict[str, int] | None = None)
 def test_the_same_rule_on_either_side(far: int, verdict: str, shift: float) -> None:
     e = one("clean accuracy", shift, far)
     assert e.verdict == verdict
-    assert e.text == f"{far} of 100 further seeds lie as far out"
+    assert e.text.startswith(f"{far} of 100 further seeds lie as far out; trained as the script does: [")
 
 
 def test_inside_needs_no_counts() -> None:
     assert all(e.verdict == "inside" and not e.text for e in explained("clean accuracy", 0.0, 0))
 
 
+@pytest.mark.parametrize(("script", "verdict"), [(50, "explained"), (6, "explained"), (3, "open")])
+@pytest.mark.parametrize("shift", [0.05, -0.05])
+def test_a_way_of_training_that_gives_the_figure_explains_it(script: int, verdict: str, shift: float) -> None:
+    assert one("clean accuracy", shift, 0, script).verdict == verdict
+
+
 def test_both_ends_of_the_lift_are_judged_together() -> None:
-    """Each end alone is reached by every further seed here, both by none."""
-    assert one("largest lift", 0.1, 100).verdict == "open"
-    assert one("largest lift", 0.1, 0, {"both": 5}).verdict == "narrow"
-    assert one("smallest lift", -0.1, 0, {"both": 1}).verdict == "rare"
-    assert "both: 1" in one("smallest lift", -0.1, 0, {"both": 1}).text
+    """Each end alone is reached by every further seed of ours here."""
+    assert one("largest lift", 0.1, 100, 4).verdict == "narrow"
+    assert one("largest lift", 0.1, 0, 4).verdict == "open"
+    found = one("smallest lift", -0.1, 0, 5)
+    assert found.verdict == "explained"
+    assert "5 of 100 further seeds keep within the range at both ends" in found.text
 
 
 def test_the_report_does_not_hide_what_is_open() -> None:
     text = "\n".join(figures(explained("mean lift", 0.1, 0), 100))
-    assert "18 inside, 0 narrow, 0 rare, 1 open" in text
-    assert "| mean lift | 0.223 | 0.323 [0.322, 0.324] | **open** | 0 of 100 further seeds lie as far out |" in text
+    assert "18 inside, 0 explained, 0 narrow, 0 rare, 1 open" in text
+    assert "| mean lift | 0.223 | 0.323 [0.322, 0.324] | **open** | 0 of 100 further seeds lie as far out; " in text
 
 
 def test_the_published_shadow_is_near_a_rule_on_v14_and_other_counts_are_not() -> None:

@@ -16,49 +16,40 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from selfheal.experiment.as_script import as_script, trained_together
 from selfheal.experiment.ceiling import ceiling
-from selfheal.experiment.evaluate import drifted_rows, evaluate
+from selfheal.experiment.evaluate import evaluate
 from selfheal.experiment.simulate import simulate, stream
-from selfheal.experiment.summary import Numbers, Parameters, lift, of_seed
+from selfheal.experiment.summary import Numbers, Parameters, of_seed
 from selfheal.training import train
 from shared.bundle import Bundle
 from shared.errors import OperatorError
-from shared.forward import Folded, Network, probabilities
-from shared.scores import scores
 
 _PROGRAM = f"import sys; from {__name__} import main; main(sys.argv[1:])"
 FIRST, COUNT = 1_000, 60  # far from seeds that people name
 
 
 def simulated(first: int, count: int, parameters: Parameters) -> Iterator[Numbers]:
-    """Summaries of seeds first, first + 1, ..; besides what runs over Kafka have, the lift of the as-published
-    variant measured otherwise: on the table's rows, and against the network of the seed before as the shadow."""
+    """Summaries of seeds first, first + 1, ..; besides what runs over Kafka have, `script`: the published figures of
+    a network trained as the published script does, the one of the seed before as its shadow."""
     with tempfile.TemporaryDirectory() as folder:
-        other = Network.of(train(Path(folder) / "other", seed=first - 1))
+        shadow: Bundle | None = None
         for seed in range(first, first + count):
             bundle = train(Path(folder) / "own", seed=seed)
-            yield _summary(bundle, other, seed, parameters)
-            other = Network.of(bundle)
+            shadow = shadow or trained_together(Path(folder) / "shadow", seed - 1, bundle)
+            together = trained_together(Path(folder) / "together", seed, bundle)
+            script = as_script(together, shadow, seed, parameters)
+            yield {**_summary(bundle, seed, parameters), "script": script}
+            shadow = together
 
 
-def _summary(bundle: Bundle, other: Network, seed: int, parameters: Parameters) -> Numbers:
-    network, table = Network.of(bundle), drifted_rows(seed, parameters.drift_strength)
+def _summary(bundle: Bundle, seed: int, parameters: Parameters) -> Numbers:
     clean, clean_adapters = simulate(bundle, stream(seed, "clean", parameters), seed=seed, parameters=parameters)
     batches = stream(seed, "as_published", parameters)
     run, adapters = simulate(bundle, batches, seed=seed, parameters=parameters)
     outcomes = evaluate(bundle, clean_adapters[clean.active], adapters[run.active], seed, parameters.drift_strength)
-    fitted = [Folded.of(adapters[e.facts["post_version"]], network) for e in run.of_kind("heal-finished")]
-    on_table = [scores(p, table.y).accuracy for p in probabilities(table.x, network, fitted)[1:]]
-    own, others = (scores(probabilities(table.x, n, [])[0], table.y).accuracy for n in (network, other))
-    after = [row.accuracy_post_heal for row in run.rows]
     best = ceiling(parameters.drift_strength)
-    frozen = [scores(probabilities(b.x, other, [])[0], b.y).accuracy for b in batches]
-    return {
-        **of_seed(seed, parameters, {"clean": clean, "as_published": run}, outcomes, best),
-        "lift_on_table": lift([a - own for a in on_table]),
-        "lift_on_table_other_shadow": lift([a - others for a in on_table]),
-        "lift_other_shadow": lift([None if a is None else a - f for a, f in zip(after, frozen, strict=True)]),
-    }  # fmt: skip
+    return of_seed(seed, parameters, {"clean": clean, "as_published": run}, outcomes, best)
 
 
 def in_processes(
