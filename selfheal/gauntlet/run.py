@@ -1,96 +1,104 @@
-"""One seed of one scenario: the guard asks, the healer answers at once, every batch is scored as it would be served."""
+"""One seed of one variant: every batch through the pipeline, and what each way of answering came to on it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
+import numpy.typing as npt
 
-from healer.diagnose import Diagnosis, diagnose
-from healer.knowledge import Knowledge
-from monitor.detect import sums_of
-from monitor.guard import Activate, Answer, Ask, Guard, begin, on_answer, on_block
-from producer.scenarios import CLEAN, Scenario
-from selfheal.gauntlet.world import DRIFTED, Arrival, arrivals
-from shared.alignment import Floats, identity, log_odds
-from shared.profile import Profile
+from monitor.export import Run
+from producer.labels import LabelQueue
+from producer.scenarios import CLEAN
+from selfheal.gauntlet.memory import Kit, Pipeline, transaction_ids
+from selfheal.gauntlet.world import Arrival, Gain, Variant, arrivals, gains
+from shared.alignment import Floats
+from shared.bundle import Costs
+from shared.records import FIRST_VERSION
 from shared.scores import cost_threshold
+
+# frozen: no adapter ever. published: policy reference, its labels withheld. oracle: the best that can be known after
+# the fact. all_negative: nobody is flagged.
+WAYS = ("frozen", "published", "healed", "oracle", "all_negative")
+TOP = 0.1  # share of a batch that an alert budget of 100 per 1,000 lets people look at
+
+
+class Counts(NamedTuple):
+    """One way on one batch. At the flag threshold: frauds flagged, others flagged, frauds not flagged. cost: mean of a
+    transaction at the cost threshold, in the operator's unit. top_hits: frauds among the TOP share with the highest
+    probabilities."""
+
+    hits: int
+    false_alarms: int
+    missed: int
+    cost: float
+    top_hits: float
 
 
 class Row(NamedTuple):
-    """Of one batch, as it was served. accuracy, cost: of frozen, healed, oracle. active: a heal was in force.
-    verdict, action: after the batch was seen."""
+    """Of one batch, as it was served. counts: one for each of WAYS. version: in force. verdict, action: of the
+    monitor, after the batch was seen. truth: what the oracle gains on the batch's law."""
 
-    accuracy: tuple[float, float, float]
-    cost: tuple[float, float, float]
-    active: bool
+    rows: int
+    counts: tuple[Counts, ...]
+    version: str
     verdict: str
     action: str
+    truth: Gain
+
+    @property
+    def active(self) -> bool:
+        """An adapter was in force."""
+        return self.version != FIRST_VERSION
 
 
-class Pipeline:
-    """The guard and the healer of one bundle, in one process. h: the detection threshold."""
+class Stream(msgspec.Struct, frozen=True):
+    """One seed of one variant. told: what the topics would tell."""
 
-    def __init__(self, knowledge: Knowledge, h: float) -> None:
-        self.knowledge, self.profile, self.h = knowledge, knowledge.profile, h
-        self.guard: Guard = begin(identity(self.profile.d, self.profile.fraud_rate))
-        self.rows: list[Floats] = []
-        self.log: list[tuple[int, str]] = []
+    rows: list[Row]
+    told: Run
 
-    def logit(self, x: Floats) -> Floats:
-        """(n, d) to (n,): as the active state serves it."""
-        state = self.guard.state.alignment
-        return self.profile.logit(state.undo(x)) + state.logit_shift(self.profile.fraud_rate)
 
-    def see(self, x: Floats) -> str:
-        """A block (n, d) has been scored. Returns what was done, "" for nothing."""
-        self.rows = [*self.rows, x][-10:]
-        known = self.guard.known
-        sums = tuple(sums_of(self.profile, self.profile.read(x, k.alignment), k.alignment.fraud_rate) for k in known)
-        self.guard, action = on_block(self.guard, sums, self.profile, self.h)
-        if isinstance(action, Ask):
-            active = self.guard.state.alignment if self.guard.active else None
-            found = diagnose(self.knowledge, self.rows[-action.blocks :], active)
-            answer = answer_of(found, f"v{self.guard.count}")
-            self.guard, action = on_answer(self.guard, answer, self.profile.deviation)
-            self.log.append((self.guard.count, f"{found.verdict} n={found.rows} {found.reason}"))
-        if isinstance(action, Activate):
-            a = action.state.alignment
-            moved = {f: (round(a.shift[f], 2), round(a.scale[f], 2)) for f in a.moved}
-            self.log.append(
-                (self.guard.count, f"-> {action.reason} {action.state.name} {moved} rate {a.fraud_rate:.3f}")
+def play(variant: Variant, seed: int, kit: Kit) -> Stream:
+    """The stream of one seed, batch by batch, under policy guarded and beside it as published without labels."""
+    batches, manifest = CLEAN + variant.drifted, kit.bundle.manifest
+    logit = kit.knowledge.profile.logit
+    truth = gains(variant.scene, batches, logit, manifest.thresholds.flag, manifest.costs)
+    guarded, published = Pipeline(kit, kit.guarded), Pipeline(kit, kit.published)
+    queue, rows = LabelQueue(variant.labels), []
+    for k, arrival in enumerate(arrivals(variant.scene, seed, logit, batches), start=1):
+        batch_id = f"s{seed}-{k:06d}"
+        other = published.batch(k, batch_id, arrival.batch)
+        served = guarded.batch(k, batch_id, arrival.batch)
+        guarded.labels(queue.add(batch_id, transaction_ids(batch_id, len(arrival.y)), arrival.y))
+        answers = (served.shadow, other.probability, served.probability)
+        rows.append(
+            Row(
+                len(arrival.y), _counted(arrival, answers, manifest.thresholds.flag, manifest.costs), served.version,
+                served.verdict, served.action, truth[k - 1],
             )
-            return action.reason
-        return ""
+        )  # fmt: skip
+    return Stream(rows, guarded.run())
 
 
-def answer_of(found: Diagnosis, version: str) -> Answer:
-    """What the guard reads of a diagnosis. version: of the repair."""
-    return Answer(found.verdict, found.promote, found.blocks, found.active_fits, found.alignment, version)
+def _counted(arrival: Arrival, answers: Sequence[Floats], flag: float, costs: Costs) -> tuple[Counts, ...]:
+    """answers: of the first three WAYS."""
+    fraud = arrival.y == 1
+    oracle = 1 / (1 + np.exp(-np.clip(arrival.oracle, -700, 700)))
+    return tuple(counted(p, fraud, flag, costs) for p in (*answers, oracle, np.zeros(len(fraud))))
 
 
-def run(
-    scene: Scenario, seed: int, knowledge: Knowledge, h: float, batches: int = CLEAN + DRIFTED
-) -> tuple[list[Row], Pipeline]:
-    """The stream of one seed, batch by batch."""
-    pipeline = Pipeline(knowledge, h)
-    rows = []
-    for arrival in arrivals(scene, seed, knowledge.profile.logit, batches):
-        x = arrival.x.astype(np.float64)
-        logits = (knowledge.profile.logit(x), pipeline.logit(x), arrival.oracle)
-        active = pipeline.guard.active > 0
-        action = pipeline.see(x)
-        rows.append(_row(knowledge.profile, arrival, logits, active, pipeline.guard.verdict, action))
-    return rows, pipeline
-
-
-def _row(profile: Profile, arrival: Arrival, logits: Sequence[Floats], active: bool, verdict: str, action: str) -> Row:
-    fraud, costs = arrival.y == 1, profile.costs
-    cut, dear = log_odds(profile.flag), log_odds(cost_threshold(costs))
-    accuracy = [float(((s > cut) == fraud).mean()) for s in logits]
-    cost = [
-        float((costs.missed_fraud * (fraud & (s <= dear)) + costs.false_alarm * (~fraud & (s > dear))).mean())
-        for s in logits
-    ]
-    return Row((accuracy[0], accuracy[1], accuracy[2]), (cost[0], cost[1], cost[2]), active, verdict, action)
+def counted(probability: Floats, fraud: npt.NDArray[np.bool_], flag: float, costs: Costs) -> Counts:
+    """probability, fraud (n,). Of equal probabilities at the edge of the top, each counts in part: whoever looks at
+    them has to choose blindly."""
+    flags, dear = probability > flag, probability > cost_threshold(costs)
+    hits, alarms = int((flags & fraud).sum()), int((flags & ~fraud).sum())
+    cost = float((costs.missed_fraud * (fraud & ~dear) + costs.false_alarm * (~fraud & dear)).mean())
+    places = max(round(TOP * len(fraud)), 1)
+    edge = np.sort(probability)[-places]
+    above, at = probability > edge, probability == edge
+    share = (places - above.sum()) / at.sum()
+    top = float((above & fraud).sum() + share * (at & fraud).sum())
+    return Counts(hits, alarms, int(fraud.sum()) - hits, cost, top)
