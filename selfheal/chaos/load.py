@@ -29,7 +29,8 @@ from shared.telemetry import set_up_logging, wall_clock
 from shared.topics import topic_name
 
 JUNK_SHARE, JUNK_LABELS_SHARE, NEVER_LABELLED = 0.03, 0.03, 0.02
-ROWS, DRIFTED_ROWS, DRIFTED_EVERY = 20, 60, 24
+ROWS, DRIFTED_ROWS = 20, 60
+CYCLE, DRIFTED = 40, 8  # of so many batches, so many drift: heals go on, and what they learned is forgotten again
 DRIFT = "shift:V14:-2.2:class=normal"
 FLUSH_EVERY_S = 0.5
 PATIENCE_S = 120.0  # for a broker that is down
@@ -76,7 +77,7 @@ def run(kafka: Mapping[str, Any], spec: Spec, stop: Callable[[], bool]) -> None:
             if not pace.wait(k, stop):
                 break
             batch_id = f"load{spec.seed}-{k:06d}"
-            batch = (drifted if k % DRIFTED_EVERY == 0 else clean).batch(k)
+            batch = (drifted if k % CYCLE < DRIFTED else clean).batch(k)
             ids = [f"{batch_id}-{i}" for i in range(len(batch.rows))]
             value: bytes | None = encode_batch(batch, batch_id, ids, wall_clock())
             if bad := rng.random() < JUNK_SHARE:

@@ -21,6 +21,7 @@ class Recovery(msgspec.Struct, frozen=True):
     Counted are kills whose successor was left alone. unseen: there was none until the load ended."""
 
     counted: int
+    took_s: list[float]
     median_s: float | None
     longest_s: float | None
     unseen: int
@@ -58,6 +59,7 @@ def recovery(deaths: Sequence[Death], watch: Watch) -> Recovery:
     took = sorted(s for s in found if s is not None)
     return Recovery(
         counted=len(took),
+        took_s=[round(s, 2) for s in took],
         median_s=round(statistics.median(took), 2) if took else None,
         longest_s=round(took[-1], 2) if took else None,
         unseen=len(found) - len(took),

@@ -82,13 +82,14 @@ class Watch:
                 firsts.append(after[0])
         return max((each - since_ms) / 1000 for each in firsts) if firsts else None
 
-    def lag(self) -> dict[str, int]:
-        """Records not answered yet, by service. Raises OperatorError, TimedOut."""
-        return {service: self._lag(service, names) for service, names in READ.items()}
+    def lag(self, budget_s: float = 15.0) -> dict[str, int]:
+        """Records not answered yet, by service. Raises OperatorError, TimedOut: nobody says where a group stands while
+        a transaction that moves it is open."""
+        return {service: self._lag(service, names, budget_s) for service, names in READ.items()}
 
-    def _lag(self, service: str, names: Iterable[Name]) -> int:
+    def _lag(self, service: str, names: Iterable[Name], budget_s: float) -> int:
         topics = {topic_name(n, self._prefix): n for n in names}
-        done = group_offsets(self._kafka, group_name(service, self._prefix), topics)
+        done = group_offsets(self._kafka, group_name(service, self._prefix), topics, budget_s)
         left = 0
         for topic, name in topics.items():
             if name in PLAIN:
