@@ -38,7 +38,7 @@ class Taught(Record, frozen=True):
     request_id: str
     post_version: Id
     tally: Tally
-    labelled: Count
+    fresh_labelled: Count
     log_loss_base: float
     log_loss_active: float
 
@@ -134,7 +134,10 @@ def on_lesson(state: State, setup: Setup, value: bytes | None, at: str) -> list[
         state.count("answers_stale")
         return settle(state, batch, "none")
     lesson = Lesson(
-        tally=facts.tally, labelled=facts.labelled, log_loss=facts.log_loss_base, log_loss_active=facts.log_loss_active
+        tally=facts.tally,
+        labelled=facts.fresh_labelled,
+        log_loss=facts.log_loss_base,
+        log_loss_active=facts.log_loss_active,
     )
     trial = learning.trial = taught(learning.trial or Trial(version=facts.post_version), facts.post_version, lesson)
     found = verdict(trial, guarding)

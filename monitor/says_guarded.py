@@ -115,9 +115,10 @@ def rejected(at: str, batch: Batch, version: str, reason: str, **facts: Any) -> 
 
 def promoted(at: str, batch: Batch, trial: Trial, previous: str, evidence: float) -> Decision:
     """A learned version won its trial. evidence: ln E."""
+    won = trial.tally.won_fraud + trial.tally.won_normal
     message = (
-        f"{trial.version} activated: learned from labels, beats {previous} on {trial.tally.rows} of {trial.rows} rows "
-        f"where they differ or agree, ln E {short(evidence, 1)}"
+        f"{trial.version} activated, learned from labels: against {previous} its line is right on {won} rows and wrong "
+        f"on {trial.tally.rows - won} of {trial.rows:,} it had not seen, at the costs ln E {short(evidence, 1)}"
     )
     return activated(
         at, batch, trial.version, previous, "learned", message, evidence=evidence, rows=trial.rows,
