@@ -3,6 +3,7 @@ before it, and none was said twice."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ MONITOR = "monitor"
 CHANGES = ("adapter-activated", "rolled-back")  # each comes with a control record
 REFUSAL_SKEW_MS = 1_000  # clocks of two services
 OTHERS = ("heal-requested", "heal-failed", "drift-detected", "drift-ended")
+_OWN_ID = re.compile("(heal|diagnose|learn)-[0-9]+")  # of requests that the monitor makes
 FIRST_JUDGED = 3  # scores before a rollback
 
 
@@ -58,8 +60,9 @@ def _control_and_events(on: _Sides) -> None:
         on.report.check(
             "causes", order.by == MONITOR, where, f"active set by {order.by!r}: the monitor alone does that"
         )
-        found = next((i for i in range(at, len(waiting)) if _together(waiting[i], order)), None)
         begins = active is None and order.version == FIRST_VERSION and order.previous in (None, FIRST_VERSION)
+        mine = (i for i in range(at, len(waiting)) if _together(waiting[i], order))
+        found = next((i for i in mine if not begins or waiting[i].text("previous_bundle")), None)
         if found is not None:
             for said in waiting[at:found]:
                 _without_control(on, said)
@@ -105,7 +108,7 @@ def _requests(on: _Sides) -> None:
         on.report.check("causes", request in asked or not known, where, f"{request} was never put on heal-requests")
         row = on.metrics.rows.get(int(said.number("batch_idx") or 0))
         body = asked[request].body if request in asked else None
-        if row is None or body is None or body.get("policy") != "reference":
+        if request is None or row is None or body is None or body.get("policy") != "reference":
             continue
         conflicts, z = row.body["n_conflicts"], row.body["z_score"]
         reason = [
@@ -114,10 +117,12 @@ def _requests(on: _Sides) -> None:
         ]  # fmt: skip
         why = f"{request} was asked for with {conflicts} conflicts and z {z}, below every threshold"
         on.report.check("causes", bool(reason), where, why)
+        why = on.metrics.named_wrongly(body)
+        on.report.check("causes", not why, asked[request].record.where, f"{request} names {why}")
     for request, each in asked.items():
         body = each.body or {}
         # A person may ask too, under an id of his own; the monitor's name its batch.
-        mine = request.startswith("heal-") and request[5:].isdecimal()
+        mine = _OWN_ID.fullmatch(request) is not None
         if mine and settled(on.log, "heal-requests", each.record) and not truncated(on.log, "events"):
             why = f"{request} of batch {body.get('batch_id')} without its event heal-requested"
             on.report.check("causes", request in told, each.record.where, why)
@@ -236,7 +241,7 @@ def _repeated(on: _Sides) -> None:
         on.report.check("once", first is said, said.record.where, why)
     asked: Counter[str] = Counter()
     for each in on.events.asked:
-        if each.request_id is not None and each.request_id.startswith("heal-"):
+        if each.request_id is not None and _OWN_ID.fullmatch(each.request_id):
             asked[each.request_id] += 1
             why = f"{each.request_id} was asked for before"
             on.report.check("once", asked[each.request_id] == 1, each.record.where, why)

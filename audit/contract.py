@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -121,6 +122,22 @@ def json_object(value: bytes | None) -> dict[str, Any] | None:
         return _object(value)
     except Invalid:
         return None
+
+
+def names_twice(value: bytes | None) -> bool:
+    """Whether an object in it has two fields of one name: parsers differ in which of them they check."""
+    twice = False
+
+    def look(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal twice
+        twice = twice or len({name for name, _ in pairs}) < len(pairs)
+        return dict(pairs)
+
+    try:
+        json.loads(value or b"", object_pairs_hook=look)
+    except (ValueError, RecursionError):
+        return False
+    return twice
 
 
 def _object(value: bytes | None) -> dict[str, Any]:

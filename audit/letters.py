@@ -1,4 +1,4 @@
-"""Whether the cause of a dead letter is real: a valid batch may become one for three reasons only."""
+"""Whether the cause of a dead letter is real: a valid batch may become one for a few reasons only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from audit.adapters import Adapters
 from audit.answers import Answered
-from audit.contract import ANSWER_ROOM, MAX_ID, MAX_VALUE_BYTES, Input
+from audit.contract import ANSWER_ROOM, MAX_ID, MAX_VALUE_BYTES, Input, names_twice
 from audit.history import History
 from audit.network import FIRST_VERSION, Adapter, Bundle, probabilities
 
@@ -18,7 +18,7 @@ def unreal(answered: Answered, bundle: Bundle, adapters: Adapters, history: Hist
     """Empty where the dead letter has a cause. wait_s: longest that a scorer may not know of an adapter."""
     letter, batch = answered.letter, answered.batch
     assert letter is not None
-    if batch is None:
+    if batch is None or names_twice(answered.record.value):
         return ""
     field = letter.record.headers.get("field", b"").decode("utf-8", "replace")
     reason = letter.record.headers.get("reason", b"").decode("utf-8", "replace")

@@ -31,6 +31,7 @@ class Expected(NamedTuple):
     where: str
     partition: int
     offset: int
+    source: tuple[str, int, int]
     rows: int
     conflicts: int
     flagged: int
@@ -47,6 +48,7 @@ def expected(
     where: tuple[str, int, int], body: dict[str, Any], lockstep: bool, given: Sequence[Given], bundle: Bundle
 ) -> Expected:
     """given: the labels records of the batch, by partition and offset."""
+    source = (body["source"]["topic"], body["source"]["partition"], body["source"]["offset"])
     p, q = (np.array(body[name], np.float32).astype(np.float64) for name in ("probability", "shadow_probability"))
     watched = bundle.manifest["features"].index(bundle.manifest["watched"])
     counts, options = {0}, dict[tuple[float, ...], None]()
@@ -54,7 +56,7 @@ def expected(
         _follow(body["transaction_ids"], order, counts, options, p, q, bundle)
     n = len(p)
     return Expected(
-        *where, n, body["conflicts"], sum(body["flag"]), body["created_at"], body["adapter_version"], lockstep,
+        *where, source, n, body["conflicts"], sum(body["flag"]), body["created_at"], body["adapter_version"], lockstep,
         body["feature_sums"][watched] / n, frozenset(counts), tuple(options), body["bundle"],
     )  # fmt: skip
 

@@ -59,9 +59,8 @@ class Metrics:
                 told = where in self._letters or not due or unread
                 self._report.check("contents", told, where, f"unusable labels ({exc}) without a dead letter")
                 continue
-            self._report.check(
-                "contents", where not in self._letters, where, "usable labels that were made a dead letter"
-            )
+            told = where in self._letters and not contract.names_twice(record.value)
+            self._report.check("contents", not told, where, "usable labels that were made a dead letter")
             self._labels.setdefault(batch_id, []).append((record.partition, record.offset))
 
     def add(self, answered: Answered) -> None:
@@ -177,9 +176,23 @@ class Metrics:
             why = f"batch {row.batch_id}: z_score {row.body['z_score']}, its batches give {z}"
             self._report.check("metrics", close(row.body["z_score"], z), row.where, why)
 
+    def named_wrongly(self, request: dict[str, Any]) -> str:
+        """What a reference heal request names besides its batch's own records; empty where all is right."""
+        wants, topic = self._expected.get(str(request.get("batch_id")), []), self._log.topic("labels")
+        spans = {name: [_range(r) for r in request.get(name) or ()] for name in ("transactions", "labels")}
+        if wants and spans["transactions"] not in [[(*w.source, w.source[2] + 1)] for w in wants]:
+            return f"transactions {spans['transactions'][:2]}, its batch is {wants[0].source}"
+        joined = {(topic, p, o, o + 1) for p, o in self._labels.get(str(request.get("batch_id")), ())}
+        strange = [span for span in spans["labels"] if span not in joined]
+        return f"labels {strange[:2]}, which are not of its batch" if wants and strange else ""
+
     def lockstep(self) -> bool:
         """Whether every batch was sent in lockstep."""
         return bool(self.rows) and all(r.lockstep for r in self.rows.values())
+
+
+def _range(span: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
+    return span.get("topic"), span.get("partition"), span.get("start"), span.get("end")
 
 
 def _post_heal_fault(row: dict[str, Any], finished: Any) -> str:

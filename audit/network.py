@@ -108,6 +108,13 @@ def _hidden(x: Floats, w: Mapping[str, Floats]) -> Floats:
     return out
 
 
+def undone(x: Floats, adapter: Adapter | None) -> Floats:
+    """(n, d) rows as they came to (n, d) as the adapter reads them, in float32 as in scorers: the rule is about these."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        own = None if adapter is None else _aligned(x, adapter.tensors, np.float32)
+    return x if own is None else own
+
+
 def _aligned(x: Floats, tensors: Tensors, kind: type[np.floating[Any]]) -> Floats | None:
     """None where the alignment changes nothing."""
     shift, scale, order = (tensors.get(f"align.{name}") for name in ("shift", "scale", "order"))

@@ -14,7 +14,7 @@ from audit.answers import Answered, Where
 from audit.contract import Invalid
 from audit.history import History
 from audit.log import Log, Record, settled
-from audit.network import Adapter, Bundle, Floats, probabilities
+from audit.network import Adapter, Bundle, Floats, probabilities, undone
 from audit.report import Report
 from audit.rounding import SLACK, TOLERANCE, noise
 
@@ -68,7 +68,7 @@ class Scoring:
             self._report.check("probabilities", False, record.where, why)
         else:
             self._recompute(record, batch.x, body, adapter)
-        self._derive(record, batch.x, body, where)
+        self._derive(record, batch.x, undone(batch.x, adapter), body, where)
 
     def left_over(self) -> None:
         """Conflicts of inputs that have no prediction, or one without conflicts."""
@@ -130,15 +130,16 @@ class Scoring:
             return np.arange(n)
         return np.sort(np.random.default_rng(self._n).choice(n, self._sample, replace=False))
 
-    def _derive(self, record: Record, x: Floats, body: dict[str, Any], where: Where) -> None:
+    def _derive(self, record: Record, x: Floats, read: Floats, body: dict[str, Any], where: Where) -> None:
         told = self._conflicts.pop(where, None)
-        why = self._underived(x, body, told)
+        why = self._underived(x, read, body, told)
         self._report.check("derived", not why, record.where, why)
 
-    def _underived(self, x: Floats, body: dict[str, Any], told: tuple[bytes, str, bool] | None) -> str:
+    def _underived(self, x: Floats, read: Floats, body: dict[str, Any], told: tuple[bytes, str, bool] | None) -> str:
+        """read: the rows as the adapter undoes them, which the rule is about; x: as they came."""
         limits, p = self._bundle.manifest["thresholds"], _of(body, "probability")
         rule, flag = np.array(body["rule"], bool), np.array(body["flag"], bool)
-        if (rule != (says := self._bundle.rule(x))).any():
+        if (rule != (says := self._bundle.rule(read))).any():
             return f"rule of row {int((rule != says).argmax())} is not what the bundle's rule says"
         if (wrong := (flag != (p > limits["flag"])) & ~_tie(p, limits["flag"])).any():
             return f"flag of row {int(wrong.argmax())} is not p > {limits['flag']}"

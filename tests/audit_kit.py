@@ -15,7 +15,7 @@ from audit.log import GROUPS, NAMES, Name, Record, Span
 from audit.measures import SCORES, expected, z_score
 from audit.network import Adapter, Bundle, first_adapter, probabilities, read_bundle
 
-D, H, ROWS = 3, 4, 10
+D, H, ROWS = 3, 4, 20
 PREFIX = "shop"
 LIMITS = {"rollback_f1_drop": 0.05, "rollback_acc_drop": 0.1, "health_window": 5, "fidi_threshold": 9.0,
           "conflict_min": 99, "heal_steps": 5, "heal_lr": 0.003}  # fmt: skip
@@ -117,7 +117,7 @@ def make_bundle(folder: Path) -> Bundle:
 def adapter_bytes(bundle: Bundle, version: str) -> bytes:
     rng = np.random.default_rng(int(version[1:]))
     own = first_adapter(bundle).tensors
-    tensors = {k: np.asarray(v + rng.normal(0, 0.3, v.shape), np.float32) for k, v in own.items()}
+    tensors = {k: np.asarray(v + rng.normal(0, 0.3, v.shape), np.float32) for k, v in sorted(own.items())}
     align = {"align.shift": np.zeros(D, np.float32), "align.scale": np.ones(D, np.float32)}
     return save({**tensors, **align, "logit_shift": np.array(0.25, np.float32)})
 
@@ -131,8 +131,8 @@ def publish(pipe: Pipe, version: str, parent: str, request: str, **more: str) ->
     pipe.add("adapters", version, value, headers)
 
 
-def make_pipe(folder: Path) -> Pipe:
-    """Everything holds in it."""
+def make_pipe(folder: Path, *, lockstep: bool = False) -> Pipe:
+    """Everything holds in it. lockstep: each batch but the first names the version that the row before it gave."""
     bundle = make_bundle(folder)
     pipe, rng = Pipe(bundle), np.random.default_rng(3)
     pipe.say("service-started", "scorer", slot="0")
@@ -144,7 +144,8 @@ def make_pipe(folder: Path) -> Pipe:
     pipe.add("dead-letters", letter.where, letter.value, {**source, "reason": "not JSON", "service": "scorer"})
     active, means, window = "v1", list[float](), list[tuple[float, float]]()
     for k in range(1, 7):
-        body, adapter = _batch(pipe, k, active, rng)
+        headers = {"lockstep": "1", **({"adapter": active} if k > 1 else {})} if lockstep else {}
+        body, adapter = _batch(pipe, k, active, rng, headers)
         labels = [int(n) for n in rng.integers(0, 2, ROWS)]
         pipe.add("labels", f"b{k}", {"batch_id": f"b{k}", "transaction_ids": body["transaction_ids"], "labels": labels})
         want = expected(("", 0, 0), body, False, [(0, body["transaction_ids"], labels)], bundle)
@@ -175,13 +176,15 @@ def _control(pipe: Pipe, setting: str, **fields: Any) -> None:
     pipe.add("control", setting, {"setting": setting, "at": "t", "by": "monitor", "reason": "test", **fields})
 
 
-def _batch(pipe: Pipe, k: int, version: str, rng: np.random.Generator) -> tuple[dict[str, Any], Adapter]:
+def _batch(
+    pipe: Pipe, k: int, version: str, rng: np.random.Generator, headers: dict[str, str]
+) -> tuple[dict[str, Any], Adapter]:
     """A transactions record with its answer."""
     bundle, ids = pipe.bundle, [f"b{k}-{i}" for i in range(ROWS)]
     x = rng.normal(0, 1, (ROWS, D)).astype(np.float32)
     features = x.astype(np.float64).tolist()
     asked = {"batch_id": f"b{k}", "transaction_ids": ids, "features": features, "created_at": "2026"}
-    record = pipe.add("transactions", f"b{k}", asked)
+    record = pipe.add("transactions", f"b{k}", asked, headers)
     made = [r for r in pipe.records["adapters"] if r.key == version.encode()]
     adapter = Adapter(version, load(made[0].value or b"")) if made else first_adapter(bundle)
     shadow, p = (q.astype(np.float32).astype(np.float64) for q in probabilities(x, bundle, [adapter]))
@@ -195,14 +198,14 @@ def _batch(pipe: Pipe, k: int, version: str, rng: np.random.Generator) -> tuple[
         "feature_sums": x.astype(np.float64).sum(axis=0).tolist(),
         "feature_squares": (x.astype(np.float64) ** 2).sum(axis=0).tolist(),
     }  # fmt: skip
-    pipe.add("predictions", f"b{k}", body)
+    pipe.add("predictions", f"b{k}", body, {k: v for k, v in headers.items() if k == "lockstep"})
     if conflict.any():
         at = np.flatnonzero(conflict)
         told = {
             "batch_id": f"b{k}", "transaction_ids": [ids[i] for i in at], "features": [features[i] for i in at],
             "probability": p[at].tolist(), "adapter_version": version, "source": source, "created_at": "2026",
         }  # fmt: skip
-        pipe.add("conflicts", f"b{k}", told)
+        pipe.add("conflicts", f"b{k}", told, {})
     return body, adapter
 
 
@@ -212,7 +215,11 @@ def _heal(pipe: Pipe, k: int, row: dict[str, Any], window: list[tuple[float, flo
     request, about = f"heal-{k}", {"batch_id": f"b{k}", "batch_idx": k}
     pre = f"v{int(version[1:]) - 1}"
     pipe.say("heal-requested", "monitor", request_id=request, base_version=base, **about)
-    pipe.add("heal-requests", request, {"request_id": request, "policy": "reference", "batch_id": f"b{k}"})
+    spans = {
+        name: [{"topic": pipe.topic(name), "partition": 0, "start": (o := pipe.records[name][-1].offset), "end": o + 1}]
+        for name in ("transactions", "labels")
+    }  # fmt: skip
+    pipe.add("heal-requests", request, {"request_id": request, "policy": "reference", "batch_id": f"b{k}", **spans})
     publish(pipe, pre, base, request)
     publish(pipe, version, pre, request)
     facts = {"accuracy_after": worth, "f1_after": worth, "pre_version": pre, "post_version": version}

@@ -43,7 +43,7 @@ def test_green_as_made_and_every_rule_has_checked_something(pipe: Pipe) -> None:
     report = audited(pipe, complete=True)
     assert report.ok, report.lines()
     assert {rule for rule, f in report.findings.items() if f.checked} == set(RULES)
-    assert report.counts == {"rows computed again": 60}
+    assert report.counts == {"rows computed again": 120}
     assert json.loads(json.dumps(report.as_dict()))["ok"] is True
 
 
@@ -390,6 +390,16 @@ def a_row_says_heal_and_no_event_does(pipe: Pipe) -> None:
 def a_heal_asked_below_every_threshold(pipe: Pipe) -> None:
     i = pipe.find("control", setting="thresholds")
     pipe.edit("control", i, lambda b: b["values"].update(conflict_min=99))
+
+
+@plant("causes")
+def a_heal_asked_with_the_rows_of_another_batch(pipe: Pipe) -> None:
+    pipe.edit("heal-requests", 0, lambda b: b["transactions"][0].update(start=2, end=3))
+
+
+@plant("causes")
+def a_heal_asked_with_the_labels_of_another_batch(pipe: Pipe) -> None:
+    pipe.edit("heal-requests", 1, lambda b: b["labels"][0].update(start=2, end=3))
 
 
 @plant("causes")
