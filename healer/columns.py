@@ -39,7 +39,9 @@ def find_order(knowledge: Knowledge, fed: Floats) -> tuple[int, ...] | None:
     best = _settled(best, ks, noise)
     if best == start:
         return None
-    usual = _usual(profile, reference, len(rows))
+    if len(rows) not in knowledge.usual_orders:
+        knowledge.usual_orders[len(rows)] = _usual(profile, reference, len(rows))
+    usual = knowledge.usual_orders[len(rows)]
     mean, worst = float(np.mean(usual)), max(usual)
     if cost(start) <= worst or cost(best) - mean > BETTER * (cost(start) - mean) or cost(best) > USUAL * worst:
         return None

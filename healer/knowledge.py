@@ -32,6 +32,7 @@ class Knowledge:
         self._seed = seed
         self._misfit: dict[int, float] = {}
         self._nudged: dict[int, tuple[Floats, Floats]] = {}
+        self.usual_orders: dict[int, list[float]] = {}  # by rows: what healer/columns.py compares with
         rng = np.random.default_rng(seed)
         self.rows = tuple(
             profile.x[rng.permutation(np.flatnonzero(profile.y == fraud))[:TABLE_ROWS]] for fraud in (False, True)
