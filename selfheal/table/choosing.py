@@ -48,7 +48,7 @@ def choose(
     unused = dict(loaded.unnamed) | dict.fromkeys(ignored, "--ignore names it")
     if time is not None:
         unused[time] = "--time names it: it orders the rows"
-    for name in loaded.order:
+    for name in (n for n in loaded.order if n not in ignored):
         if name in loaded.numbers:
             found: Column | str = _numeric(name, loaded.numbers[name][train], name in keep)
         else:
@@ -73,12 +73,12 @@ def _numeric(name: str, values: Floats, keep: bool) -> Numeric | str:
     absent = 1 - len(known) / len(values)
     if absent > EMPTY:
         return f"{absent:.0%} of its cells are empty"
+    low, middle, high = np.quantile(known, [0.05, 0.5, 0.95])
+    if abs(middle) > FINE * max(high - low, float(known.std())) > 0:
+        return "it varies too little beside its size for single precision: subtract what is common"
     single = np.unique(known.astype(np.float32))
     if len(single) == 1:
         return "one value in all training rows"
-    low, middle, high = np.quantile(known, [0.05, 0.5, 0.95])
-    if abs(middle) > FINE * max(high - low, float(known.std())):
-        return "it varies too little beside its size for single precision: subtract what is common"
     if not keep and (reason := _out_of_place(known, len(single))):
         return reason
     return Numeric(name=name, median=float(np.float32(middle)), flagged=absent >= FLAGGED)

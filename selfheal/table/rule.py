@@ -8,8 +8,9 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 
-from shared.errors import OperatorError
+from shared.errors import OperatorError, Refused
 from shared.manifest import Rule
+from shared.table.cells import number
 from shared.table.schema import MISSING, OTHER, Categories, Frequencies, Table, category
 
 GRAMMAR = "COLUMN < NUMBER, with <, <=, > or >=, or COLUMN = 'CATEGORY', with = or !=; quote a name with blanks"
@@ -39,11 +40,11 @@ def parse(text: str) -> Comparison:
         _fail(text, "it names no column before the comparison")
     if at == len(tokens) - 1:
         _fail(text, f"there is nothing after {tokens[at][1]!r}")
+    if tokens[at + 1][0] == "op":
+        _fail(text, f"{tokens[at + 1][1]!r} is no value")
     if at + 2 < len(tokens):
         rest = " ".join(token for _, token in tokens[at + 2 :])
         _fail(text, f"one comparison is all it can hold, and {rest!r} follows")
-    if tokens[at + 1][0] == "op":
-        _fail(text, f"{tokens[at + 1][1]!r} is no value")
     column = " ".join(_plain(*token) for token in tokens[:at])
     op = tokens[at][1]
     return Comparison(column, "=" if op == "==" else op, _plain(*tokens[at + 1]))
@@ -71,13 +72,14 @@ def resolve(text: str, table: Table) -> Rule:
         hint = f"; a missing one is its median {column.median:g}" if said.value == MISSING else ""
         _fail(text, f"column {column.name!r} holds numbers: compare with {', '.join(_ORDER)}{hint}")
     try:
-        threshold = np.float32(said.value)
-    except ValueError:
-        _fail(text, f"{said.value!r} is not a number")
-    if not math.isfinite(threshold):
-        _fail(text, f"{said.value!r} is not a finite number of single precision")
+        threshold = np.float32(number(said.value, column.name))
+    except Refused as refused:
+        _fail(text, refused.reason)
     if said.op in ("<=", ">="):  # x <= t is x < the next number of single precision
-        threshold = np.nextafter(threshold, np.float32(math.inf if said.op == "<=" else -math.inf))
+        with np.errstate(over="ignore"):
+            threshold = np.nextafter(threshold, np.float32(math.inf if said.op == "<=" else -math.inf))
+    if not math.isfinite(threshold):
+        _fail(text, f"no number of single precision lies beyond {said.value}")
     return Rule(feature=column.name, op="<" if said.op[0] == "<" else ">", threshold=float(threshold))
 
 
