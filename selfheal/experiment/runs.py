@@ -45,7 +45,7 @@ def run_variant(
         producer=producer_arguments(folder, seed, variant, parameters),
     ) as pipeline:  # fmt: skip
         pipeline.wait_ready(READY_S)
-        _follow(kafka, prefix, pipeline, parameters.batches, on_batch, cancelled)
+        follow(kafka, prefix, pipeline, parameters.batches, on_batch, cancelled)
     run = export_run(kafka, prefix, folder)
     unsettled = [row.batch_id for row in run.rows if not row.settled]
     if len(run.rows) != parameters.batches or unsettled:
@@ -78,7 +78,7 @@ def stream_csv(seed: int, parameters: Parameters) -> bytes:
     return text.getvalue().encode()
 
 
-def _follow(
+def follow(
     kafka: Mapping[str, Any], prefix: str, pipeline: LocalPipeline, batches: int, on_batch: Callable[[], None],
     cancelled: Callable[[], bool],
 ) -> None:  # fmt: skip

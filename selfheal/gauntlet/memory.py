@@ -134,15 +134,15 @@ class Pipeline:
 
     def _published(self, decision: Decision) -> Taken | None:
         """Where a decision goes; a heal request is handed back."""
-        record = decision.record
-        if isinstance(record, Metrics):
-            self.rows[record.batch_id] = record
-        elif isinstance(record, Event):
-            self.events.append(record)
-        taken = self._topics.put(decision.topic, decision.key, encode(record), {})
+        value = encode(decision.record)
+        if decision.topic == "metrics":
+            self.rows[decision.key] = decode(Metrics, value)
+        elif decision.topic == "events":
+            self.events.append(decode_event(value))
+        taken = self._topics.put(decision.topic, decision.key, value, {})
         if decision.topic == "control" and (problem := self._catalog.control(taken)) is not None:
             raise SelfhealError(f"the scorer cannot follow {decision.key}: {problem.reason}")
-        return taken if isinstance(record, HealRequest) else None
+        return taken if decision.topic == "heal-requests" else None
 
     def _healed(self, request: Taken) -> list[Out]:
         """The healer's outcome: adapters are loaded, its events handed back."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -101,6 +103,14 @@ def _pooled(work: Callable[[Task], tuple[Task, T]], tasks: Sequence[Task], proce
 
 
 def _ready() -> None:
-    """A worker: Ctrl-C is the parent's to handle, who ends it."""
+    """A worker: Ctrl-C is the parent's to handle, who ends it; it does not outlive a parent that was killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
     set_up_logging("ERROR")
