@@ -68,9 +68,14 @@ def _dashboard(single: Mapping[str, Panel]) -> Figure:
     return figure
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def png(figure: Figure) -> bytes:
+    """The figure as PNG; the same figure gives the same bytes."""
     FigureCanvasAgg(figure)
     data = io.BytesIO()
     figure.savefig(data, format="png", dpi=DPI, metadata={"Software": None})
-    write_whole(path, data.getvalue())
+    return data.getvalue()
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    write_whole(path, png(figure))
     return path
