@@ -125,6 +125,13 @@ class Answers:
             self._report.check("contents", same_bytes, letter.record.where, f"not the bytes of {record.where}")
         return Answered(record, batch, prediction, body, letters[0] if letters else None)
 
+    def check_events(self, unreadable: list[Record]) -> None:
+        """Junk on the events topic: the monitor, its reader, makes a dead letter of it."""
+        group = self._log.committed("monitor", "events")
+        for record in unreadable:
+            told = record.where in self.letters_of_others or record.offset >= group.get(record.partition, 0)
+            self._report.check("contents", told, record.where, "an event that is none, without a dead letter")
+
     def _left_over(self) -> None:
         """Answers to inputs that are not there."""
         topic, spans = self._log.topic("predictions"), self._log.spans("predictions")

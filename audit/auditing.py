@@ -48,9 +48,14 @@ def audit(
 ) -> Report:  # fmt: skip
     """The same, of any log. Raises CannotAudit."""
     report = Report()
-    events = Events(log, report)
-    orders = [order for record in log.read("control") if (order := read_order(record)) is not None]
+    events = Events(log)
     refused, refused_records = events.refused()
+    orders = []
+    for record in log.read("control"):
+        if record.where in refused_records:
+            report.count("control records that scorers refused")
+        elif (order := read_order(record)) is not None:
+            orders.append(order)
     adapters = Adapters(log, bundle)
     adapters.read(report, refused_records, {a.request_id for a in events.asked if a.request_id})
     published = {v: made.record.at_ms for v, made in adapters.published.items()}
@@ -60,7 +65,7 @@ def audit(
 
     answers = Answers(log, report, bundle.d, complete=complete)
     scoring = Scoring(log, report, bundle, adapters, history, sample)
-    metrics = Metrics(log, report, bundle, events, answers.letters_of_others)
+    metrics = Metrics(log, report, bundle, events, answers.letters_of_others, skew_s)
     named = lockstep.Named()
     answers.index()
     scoring.index()
@@ -73,9 +78,10 @@ def audit(
             why = unreal(answered, bundle, adapters, history, lag_s)
             report.check("contents", not why, answered.letter.record.where, why)
     scoring.left_over()
+    answers.check_events(events.unreadable)
     metrics.read()
     named.check(report, metrics)
-    heals.check(log, report, events, adapters, answers.letters_of_others, complete=complete)
+    heals.check(log, report, events, adapters, answers.letters_of_others, skew_s, complete=complete)
     causes.check(log, report, events, orders, metrics)
     lockstep.check_causes(report, events, orders, metrics)
     check_offsets(log, report, complete=complete)

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from audit.contract import json_object
 from audit.log import Log, Record
-from audit.report import Report
 
 
 class Said(NamedTuple):
@@ -40,12 +39,13 @@ class Asked(NamedTuple):
 class Events:
     """All of one audit. Routine starts and stops are kept too: they say who ran."""
 
-    def __init__(self, log: Log, report: Report) -> None:
+    def __init__(self, log: Log) -> None:
         self.all: list[Said] = []
+        self.unreadable: list[Record] = []
         for record in log.read("events"):
             body = json_object(record.value)
             if body is None or not isinstance(body.get("kind"), str):
-                report.check("once", False, record.where, "an event that is no JSON object with a kind")
+                self.unreadable.append(record._replace(value=None))
                 continue
             said = Said(body["kind"], str(body.get("service", "")), body, record._replace(value=None))
             self.all.append(said)

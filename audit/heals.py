@@ -15,10 +15,11 @@ HEALER = "healer"
 
 
 def check(
-    log: Log, report: Report, events: Events, adapters: Adapters, dead: Collection[str], *, complete: bool = False
-) -> None:
-    """dead: records (topic/partition/offset) that became dead letters. complete: requests beyond the committed
-    offsets must have their outcome, too."""
+    log: Log, report: Report, events: Events, adapters: Adapters, dead: Collection[str], skew_s: float, *,
+    complete: bool = False,
+) -> None:  # fmt: skip
+    """dead: records (topic/partition/offset) that became dead letters. skew_s: between the clocks of two services.
+    complete: requests beyond the committed offsets must have their outcome, too."""
     group = log.committed("healer", "heal-requests")
     outcomes: dict[str, list[Said]] = defaultdict(list)
     others: dict[str, int] = Counter()
@@ -44,6 +45,9 @@ def check(
         if due or got >= asked[each.request_id]:
             why = f"{each.request_id} has no outcome, and the healer's group has committed past it"
             report.check("outcomes", got >= asked[each.request_id], where, why)
+            early = max((record.at_ms - s.record.at_ms for s in outcomes[each.request_id][-1:]), default=0) / 1000
+            why = f"{each.request_id} was answered {early:.1f} s before it was asked: read before it was committed"
+            report.check("outcomes", early <= skew_s, where, why)
         elif complete and settled(log, "heal-requests", record):
             report.check("outcomes", False, where, f"{each.request_id} is not answered (--complete)")
         else:

@@ -67,7 +67,6 @@ class History:
         self._tried = [(o.record.at_ms, o.version) for o in orders if o.setting == "candidate" and o.version]
         self._ends = [moment.to_ms for moment in self._served]
         self._reached: dict[int, int] = {}  # per partition, the moment that its newest prediction was matched to
-        self.complete = not orders or orders[0].previous in (None, FIRST_VERSION)
 
     def serves(self, version: str, at_ms: int, partition: int) -> bool:
         """Of a prediction written at at_ms, asked in the order of its partition's source offsets."""

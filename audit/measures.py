@@ -38,14 +38,19 @@ class Expected(NamedTuple):
     created_at: str
     version: str
     lockstep: bool
+    at_ms: int
     mean: float
     counts: frozenset[int]
     options: tuple[tuple[float, ...], ...]
-    fresh_bundle: str
 
 
 def expected(
-    where: tuple[str, int, int], body: dict[str, Any], lockstep: bool, given: Sequence[Given], bundle: Bundle
+    where: tuple[str, int, int],
+    body: dict[str, Any],
+    lockstep: bool,
+    at_ms: int,
+    given: Sequence[Given],
+    bundle: Bundle,
 ) -> Expected:
     """given: the labels records of the batch, by partition and offset."""
     source = (body["source"]["topic"], body["source"]["partition"], body["source"]["offset"])
@@ -57,7 +62,7 @@ def expected(
     n = len(p)
     return Expected(
         *where, source, n, body["conflicts"], sum(body["flag"]), body["created_at"], body["adapter_version"], lockstep,
-        body["feature_sums"][watched] / n, frozenset(counts), tuple(options), body["bundle"],
+        at_ms, body["feature_sums"][watched] / n, frozenset(counts), tuple(options),
     )  # fmt: skip
 
 

@@ -40,8 +40,11 @@ KEPT = (
 class Metrics:
     """Fed with every answered input, then asked to read the rows. rows: by batch_idx, when that is done."""
 
-    def __init__(self, log: Log, report: Report, bundle: Bundle, events: Events, letters: dict[str, Any]) -> None:
+    def __init__(
+        self, log: Log, report: Report, bundle: Bundle, events: Events, letters: dict[str, Any], skew_s: float
+    ) -> None:
         self._log, self._report, self._bundle, self._events, self._letters = log, report, bundle, events, letters
+        self._skew_ms = int(skew_s * 1000)
         self._labels: dict[str, list[tuple[int, int]]] = {}
         self._expected: dict[str, list[Expected]] = defaultdict(list)
         self._share, self._seed = events.lowest_share()
@@ -82,7 +85,7 @@ class Metrics:
                 _, ids, labels = contract.labels(found.value)
                 given.append((partition, ids, labels))
         where = (record.where, record.partition, record.offset)
-        want = expected(where, body, "lockstep" in record.headers, given, self._bundle)
+        want = expected(where, body, "lockstep" in record.headers, record.at_ms, given, self._bundle)
         self._expected[body["batch_id"]].append(want)
 
     def read(self) -> None:
@@ -125,6 +128,9 @@ class Metrics:
         by_chance = share < 1 and self._seed is not None and not any(w.lockstep for w in wants)
         if by_chance and not self._is_read(body["batch_id"].encode(), share):
             return f"was read at a share of {share}, by which the rule leaves it out"
+        early = min(want.at_ms for want in wants) - record.at_ms
+        if early > self._skew_ms:
+            return f"written {early / 1000:.1f} s before its prediction: read before it was committed"
         faults = [row_fault(body, want, self._bundle) for want in wants]
         return "" if "" in faults else faults[0]
 

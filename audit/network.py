@@ -109,7 +109,7 @@ def _hidden(x: Floats, w: Mapping[str, Floats]) -> Floats:
 
 
 def undone(x: Floats, adapter: Adapter | None) -> Floats:
-    """(n, d) rows as they came to (n, d) as the adapter reads them, in float32 as in scorers: the rule is about these."""
+    """(n, d) rows as they came to (n, d) as an adapter reads them, in float32 as scorers do; the rule reads these."""
     with np.errstate(over="ignore", invalid="ignore"):
         own = None if adapter is None else _aligned(x, adapter.tensors, np.float32)
     return x if own is None else own

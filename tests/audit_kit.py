@@ -148,7 +148,7 @@ def make_pipe(folder: Path, *, lockstep: bool = False) -> Pipe:
         body, adapter = _batch(pipe, k, active, rng, headers)
         labels = [int(n) for n in rng.integers(0, 2, ROWS)]
         pipe.add("labels", f"b{k}", {"batch_id": f"b{k}", "transaction_ids": body["transaction_ids"], "labels": labels})
-        want = expected(("", 0, 0), body, False, [(0, body["transaction_ids"], labels)], bundle)
+        want = expected(("", 0, 0), body, False, 0, [(0, body["transaction_ids"], labels)], bundle)
         means.append(want.mean)
         row = {
             "batch_idx": k, "batch_id": f"b{k}", "timestamp": "2026", "rows": ROWS, "z_score": z_score(means, bundle),

@@ -96,6 +96,16 @@ def test_a_strangers_bad_adapter_that_scorers_refused_does_no_harm(pipe: Pipe) -
     assert report.counts["bad adapters of strangers, refused by scorers"] == 1
 
 
+def test_a_strangers_control_record_that_scorers_refused_changes_nothing(pipe: Pipe) -> None:
+    body = {"setting": "active", "at": "t", "by": "mallory", "reason": "", "version": "v1", "previous": "v3"}
+    order = pipe.add("control", "active", body)
+    assert {"causes", "state"} <= set(audited(pipe).broken())
+    pipe.say("record-refused", "scorer", record=order.where, reason="not signed")
+    report = audited(pipe)
+    assert report.ok, report.lines()
+    assert report.counts["control records that scorers refused"] == 1
+
+
 def test_thinning_leaves_out_what_its_rule_says_and_nothing_else(pipe: Pipe) -> None:
     from audit.metrics import is_read
 

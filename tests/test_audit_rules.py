@@ -341,6 +341,23 @@ def scores_before_the_labels_came(pipe: Pipe) -> None:
     pipe.drop("labels", 1)
 
 
+@plant("metrics")
+def a_row_of_what_was_not_committed_yet(pipe: Pipe) -> None:
+    for i in (6, 7):
+        pipe.records["metrics"][i] = pipe.records["metrics"][i]._replace(at_ms=1_000)
+
+
+@plant("outcomes")
+def an_outcome_of_what_was_not_committed_yet(pipe: Pipe) -> None:
+    i = pipe.find("events", kind="heal-finished")
+    pipe.records["events"][i] = pipe.records["events"][i]._replace(at_ms=1_000)
+
+
+@plant("contents")
+def junk_among_the_events_passed_over(pipe: Pipe) -> None:
+    pipe.add("events", "x", b"junk")
+
+
 @plant("causes")
 def an_activation_without_control(pipe: Pipe) -> None:
     pipe.say("adapter-activated", "monitor", version="v2", request_id="heal-3", batch_id="b6", batch_idx=6)
