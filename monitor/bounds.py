@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
-LEAST = 1e-3  # shares below are taken as this: of 1,000 rows that are flagged or not, one says little
+LEAST = 1e-3  # a smaller share of clean transactions is taken as this: one flag in a thousand is no flood
 
 
 def too_far(before: float, after: float, clean: float, factor: float) -> bool:
     """Shares of flagged transactions before and with an adapter, on the same rows, and on clean ones. True where the
-    adapter brings the share further than the factor from the clean one, and further than it is without the adapter:
-    undoing a drift that flags everybody is no harm, however much it changes."""
-    away = abs(math.log(max(after, LEAST) / max(clean, LEAST)))
-    return away > math.log(factor) and away > abs(math.log(max(before, LEAST) / max(clean, LEAST)))
+    adapter brings the share further than the factor from the clean one, unless it lies between that and what it is
+    without the adapter: undoing a drift that flags everybody is no harm, however much it changes."""
+    usual = max(clean, LEAST)
+    in_bounds = usual / factor <= after <= usual * factor
+    return not in_bounds and not min(before, usual) <= after <= max(before, usual)
 
 
 def resting(withdrawn: dict[str, int], kind: str, now: int, cooldown: int) -> bool:

@@ -58,11 +58,15 @@ def worst_z(profile: Profile, blocks: Sequence[Sums], fraud_rate: float, *, long
     return max((float(z_scores(profile, blocks[-w:], fraud_rate).max()) for w in sizes), default=0.0)
 
 
-def worst_column(profile: Profile, blocks: Sequence[Sums], fraud_rate: float) -> int:
-    """The column (d: the score) behind worst_z; of equals the first."""
+def worst_column(profile: Profile, blocks: Sequence[Sums], fraud_rate: float, h: float) -> tuple[int, float]:
+    """The column behind an alarm and its z: the worst feature, which says what to look at, where one passes h; else
+    the score (column d), which follows them all."""
     sizes = [w for w in WINDOWS if w <= len(blocks)]
     z = np.max([z_scores(profile, blocks[-w:], fraud_rate).max(axis=1) for w in sizes], axis=0)
-    return int(z.argmax())
+    worst = int(z[:-1].argmax())
+    if z[worst] <= h:
+        worst = len(z) - 1
+    return worst, float(z[worst])
 
 
 def threshold(profile: Profile, *, quiet_batches: float = 10_000, rows: int = 100, seed: int = 0) -> float:

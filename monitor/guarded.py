@@ -90,8 +90,8 @@ def _on_block(
     decisions: list[Decision] = []
     if guard.alarmed and guard.alarm == guard.count and not before.alarmed:
         seen = [frozen for frozen, *_ in guard.blocks if frozen is not None]
-        column = worst_column(guarding.profile, seen, guard.known[0].alignment.fraud_rate)
-        decisions.append(says_guarded.alarm(at, batch, column, guard.z, guarded.spans[0].first, setup, guarding))
+        worst = worst_column(guarding.profile, seen, guard.known[0].alignment.fraud_rate, guarding.h)
+        decisions.append(says_guarded.alarm(at, batch, *worst, guarded.spans[0].first, setup, guarding))
     if isinstance(action, Activate):
         decisions += _activate(state, setup, guarding, batch, action, before.state, at)
     elif isinstance(action, Ask):
