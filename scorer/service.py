@@ -20,7 +20,7 @@ from scorer.turn import Targets, answer, awaited
 from shared.bundle import Bundle
 from shared.errors import Fatal, Fenced, OperatorError, Rewind, TimedOut
 from shared.forward import Network
-from shared.kafka import Deadline, Out, Session, Taken, list_topics
+from shared.kafka import Deadline, Out, Session, Taken, list_topics, topic_operations
 from shared.notices import event_out, lifecycle
 from shared.settings import ScorerSettings
 from shared.signing import Seal
@@ -139,10 +139,12 @@ class _Loop:
 
 
 def _targets(prefix: str, kafka: Mapping[str, Any]) -> Targets:
-    """Raises OperatorError when a topic is missing and stays so for some seconds."""
+    """Raises OperatorError when a topic is missing and stays so for some seconds, or is not for us to see."""
     names = {name: topic_name(name, prefix) for name in _TOPICS}
     deadline = Deadline(TOPICS_WITHIN_S)
     while missing := sorted(set(names.values()) - (found := list_topics(kafka)).keys()):
+        if hidden := sorted(name for name, allowed in topic_operations(kafka, missing).items() if not allowed):
+            raise OperatorError(f"not allowed: Read or Write on topic {', '.join(hidden)}; see `selfheal acl scorer`")
         if deadline.passed():
             raise OperatorError(f"no topic {', '.join(missing)}; `selfheal topics` creates the topics of a pipeline")
         time.sleep(0.2)

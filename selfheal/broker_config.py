@@ -66,18 +66,20 @@ def free_ports(nodes: int, first: int | None) -> list[Ports]:
 
 
 def properties(node: int, ports: Sequence[Ports], extra: Mapping[str, str]) -> str:
-    """``server.properties`` of node 1 … len(ports). extra goes before everything here.
+    """``server.properties`` of node 1 … len(ports). extra goes before everything here; its listeners, of a broker of one
+    node, come beside ours.
 
     The voters are static: they stand in this file alone, so the ports may change with every start.
     """
     copies = min(3, len(ports))
     in_sync = max(1, copies - 1)
     own = ports[node - 1]
+    beside = [extra["listeners"]] if "listeners" in extra else []
     settings = COMMON | {
         "node.id": str(node),
         "controller.quorum.voters": ",".join(f"{i}@{HOST}:{p.controller}" for i, p in enumerate(ports, 1)),
-        "listeners": f"PLAINTEXT://{HOST}:{own.client},CONTROLLER://{HOST}:{own.controller}",
-        "advertised.listeners": f"PLAINTEXT://{HOST}:{own.client}",
+        "listeners": ",".join([f"PLAINTEXT://{HOST}:{own.client}", f"CONTROLLER://{HOST}:{own.controller}", *beside]),
+        "advertised.listeners": ",".join([f"PLAINTEXT://{HOST}:{own.client}", *beside]),
         "default.replication.factor": str(copies),
         "min.insync.replicas": str(in_sync),
         "offsets.topic.replication.factor": str(copies),
@@ -88,7 +90,7 @@ def properties(node: int, ports: Sequence[Ports], extra: Mapping[str, str]) -> s
     }
     if len(ports) > 1:  # a dead leader is noticed in 3 s
         settings |= {"broker.session.timeout.ms": "3000", "broker.heartbeat.interval.ms": "500"}
-    settings |= extra
+    settings |= {key: value for key, value in extra.items() if key != "listeners"}
     return "".join(f"{key}={_escaped(value)}\n" for key, value in settings.items())
 
 

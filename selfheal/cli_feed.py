@@ -139,7 +139,7 @@ def produce(
             typer.echo(f"{each.name:<10} {each.description}")
         return
     from selfheal.process import INTERRUPTED
-    from selfheal.serve import begin, slot_named
+    from selfheal.serve import begin, check_rights, slot_named
     from shared.settings import ProducerSettings
 
     flags = slot_named({"slot": slot, "prefix": prefix or None})
@@ -154,6 +154,9 @@ def produce(
 
     check_prefix(settings.prefix)
     kafka = find_kafka(data_dir)
+    check_rights(kafka, "producer", settings.prefix)
+    if lockstep:
+        check_rights(kafka, "lockstep", settings.prefix)
     labels = build.label_plan(
         delay=label_delay, audit_share=audit_share, audit_delay=audit_delay, seed=seed, flush=flush_labels
     )

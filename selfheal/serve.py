@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 from selfheal.cli_options import OWN_HOST
 from selfheal.process import INTERRUPTED, Stop, end_with_parent, one_thread, settle, stop_on_signals
 from shared.crash import CRASH_ENV, arm
+from shared.errors import OperatorError
 from shared.settings import ServiceSettings, load
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -49,9 +50,29 @@ def serve(room: str, kind: type[ServiceSettings], data_dir: Path, bundle: Path |
     check_prefix(settings.prefix)
     service: Service = import_module(f"{room}.service")
     loaded = bundles.load(settings.bundle)
+    check_rights(kafka, room, settings.prefix)
     settle()
     service.run(settings, kafka, loaded, stop)
     return INTERRUPTED if stop.interrupted else 0
+
+
+def check_rights(kafka: Mapping[str, Any], room: str, prefix: str) -> None:
+    """Before anything is done: raises OperatorError, which names every operation on a topic that this service needs
+    and the cluster does not allow. Groups and transactional ids show when they are used."""
+    from shared.kafka import topic_operations
+    from shared.rights import NEEDS, rights
+
+    needed = [r for role in NEEDS if role == room for r in rights(role, prefix) if r.resource == "topic"]
+    allowed = topic_operations(kafka, {r.name for r in needed})
+    lacking = [
+        f"{r.operation} on topic {r.name}"
+        for r in needed
+        if r.operation.upper() not in allowed.get(r.name, {"READ", "WRITE"})
+    ]
+    if lacking:
+        raise OperatorError(
+            f"{room} is not allowed: {', '.join(lacking)}; `selfheal acl {room}` has the rights it needs"
+        )
 
 
 def slot_named(flags: Mapping[str, Any]) -> dict[str, Any]:

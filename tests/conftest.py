@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
+from secure_kit import secured as secured
 
 from shared import bundle as bundles
 from shared.bundle import Bundle

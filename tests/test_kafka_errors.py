@@ -96,15 +96,18 @@ def test_a_deadline_ends_it():
 
 def test_a_lasting_error_ends_it_at_once():
     for repeat in (ask, insist):
-        with pytest.raises(Fatal, match="authorization"):
+        with pytest.raises(OperatorError, match=r"not allowed: .*authorization"):
             repeat(failing(REFUSED), Deadline(60))
 
 
 def test_readers_outlive_a_lost_connection_alone():
     refuse(KafkaError(KafkaError._TRANSPORT))
     refuse(KafkaError(KafkaError._ALL_BROKERS_DOWN))
+    refuse(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED))  # it has no group, and needs none
+    with pytest.raises(OperatorError, match="not allowed: Read on group g"):
+        refuse(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED), group="g")
     with pytest.raises(Fatal):
-        refuse(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
+        refuse(KafkaError(KafkaError.INVALID_MSG))
     with pytest.raises(Fenced):
         refuse(KafkaError(KafkaError.FENCED_INSTANCE_ID))
 

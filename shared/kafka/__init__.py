@@ -16,6 +16,7 @@ from shared.kafka.admin import (
     group_offsets,
     grow_topic,
     list_topics,
+    topic_operations,
 )
 from shared.kafka.client import Deadline, client_config, verdict
 from shared.kafka.fetching import Fetcher
@@ -47,6 +48,7 @@ __all__ = [
     "list_topics",
     "offsets_at",
     "read_all",
+    "topic_operations",
     "verdict",
     "watermarks",
 ]

@@ -56,6 +56,31 @@ def _usable(admin: AdminClient, timeout_s: float) -> dict[str, int]:
     }
 
 
+def topic_operations(kafka: Mapping[str, Any], topics: Iterable[str], budget_s: float = 15.0) -> dict[str, set[str]]:
+    """What the authorizer allows us on each topic, as READ, WRITE, ..: all where there is no authorizer, nothing where
+    we may not even see it. Topics that do not exist are left out. Raises OperatorError when no broker answers."""
+    admin, complaints = _open(kafka)
+    asked = ck.TopicCollection(list(topics))
+
+    def look(timeout_s: float) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        futures = admin.describe_topics(asked, request_timeout=timeout_s, include_authorized_operations=True)
+        for name, future in futures.items():
+            try:
+                if allowed := _result(future, timeout_s).authorized_operations:  # else: a broker that does not tell
+                    found[name] = {operation.name for operation in allowed}
+            except ck.KafkaException as exc:
+                code = exc.args[0].code()
+                if code == ck.KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                    found[name] = set()
+                elif code != ck.KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise
+        return found
+
+    with first_contact(kafka, admin, complaints):
+        return ask(look, Deadline(budget_s))
+
+
 def list_topics(kafka: Mapping[str, Any], budget_s: float = 15.0) -> dict[str, int]:
     """Partition count per topic. Raises OperatorError when no broker answers."""
     admin, complaints = _open(kafka)

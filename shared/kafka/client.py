@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import confluent_kafka as ck
 
 from shared.errors import Fatal, Fenced, OperatorError, Rewind, TimedOut
+from shared.kafka.denied import Denied, denial
 
 T = TypeVar("T")
 log = logging.getLogger("kafka")
@@ -89,22 +90,31 @@ def passing(error: ck.KafkaError) -> bool:
     ) or bool(error.retriable())
 
 
-def refuse(error: ck.KafkaError) -> None:
-    """For an error that a reader was handed in place of a record: log it and carry on, or raise Fatal, Fenced."""
+def refuse(error: ck.KafkaError, message: ck.Message | None = None, group: str | None = None) -> None:
+    """For an error that a reader was handed in place of a record, in a message: log it and carry on, or raise Fatal,
+    Fenced, OperatorError (not allowed). group: that the reader is in; the client of one without a group still asks for
+    the coordinator of the name it was given, and needs no answer."""
+    if error.code() == ck.KafkaError.GROUP_AUTHORIZATION_FAILED and group is None:
+        return
+    if (no := denial(error)) is not None:
+        topic = None if message is None else message.topic()
+        raise Denied(f"Read on topic {topic}" if topic else f"Read on group {group}", no.reason)
     kind = verdict(error)
     if kind is Fenced or not passing(error):
         raise (kind or Fatal)(error.str())
     log.warning("consume: %s", error.str())
 
 
-def insist(call: Callable[[float], None], deadline: Deadline) -> None:
-    """Repeat a transactional call while its error is retriable. Raises Rewind, Fatal, Fenced, or TimedOut: then
-    the call may still be under way."""
+def insist(call: Callable[[float], None], deadline: Deadline, what: str = "") -> None:
+    """Repeat a transactional call while its error is retriable. what: the right that it needs. Raises Rewind, Fatal,
+    Fenced, OperatorError (not allowed), or TimedOut: then the call may still be under way."""
     while True:
         try:
             return call(max(0.1, deadline.left_s()))
         except ck.KafkaException as exc:
             error: ck.KafkaError = exc.args[0]
+            if (no := denial(error, what)) is not None:
+                raise no from exc
             kind = verdict(error)
             if kind is not None:
                 raise kind(error.str()) from exc
@@ -113,13 +123,16 @@ def insist(call: Callable[[float], None], deadline: Deadline) -> None:
             time.sleep(min(0.05, deadline.left_s()))
 
 
-def ask(call: Callable[[float], T], deadline: Deadline) -> T:
-    """A question that changes nothing, repeated while its error is passing. Raises Fatal, TimedOut."""
+def ask(call: Callable[[float], T], deadline: Deadline, what: str = "") -> T:
+    """A question that changes nothing, repeated while its error is passing. what: the right that it needs. Raises
+    Fatal, OperatorError (not allowed), TimedOut."""
     while True:
         try:
             return call(max(0.1, min(_ASK_S, deadline.left_s())))
         except ck.KafkaException as exc:
             error: ck.KafkaError = exc.args[0]
+            if (no := denial(error, what)) is not None:
+                raise no from exc
             if not passing(error):
                 raise Fatal(error.str()) from exc
             if deadline.passed():

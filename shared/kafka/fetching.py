@@ -52,7 +52,7 @@ class Fetcher:
             if error is not None:
                 if error.code() == ck.KafkaError._PARTITION_EOF:
                     break
-                refuse(error)
+                refuse(error, message)
                 continue
             record = plain(message)
             if record.offset >= wanted.end:

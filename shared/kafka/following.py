@@ -59,7 +59,7 @@ class Follower:
             elif error.code() == ck.KafkaError._PARTITION_EOF:
                 self._note_end(message)
             else:
-                refuse(error)
+                refuse(error, message)
         return records
 
     def _note_end(self, message: Any) -> None:

@@ -51,7 +51,7 @@ def partitions_of(consumer: ck.Consumer, topic: str, deadline: Deadline) -> list
     brief = Deadline(min(2.0, deadline.left_s()))
     while True:
         try:
-            return ask(look, brief)
+            return ask(look, brief, f"Read on topic {topic}")
         except TimedOut as exc:
             cause = exc.__cause__
             unknown = isinstance(cause, ck.KafkaException) and cause.args[0].code() in (
@@ -69,7 +69,8 @@ def partitions_of(consumer: ck.Consumer, topic: str, deadline: Deadline) -> list
 
 def ends_of(consumer: ck.Consumer, where: ck.TopicPartition, deadline: Deadline) -> tuple[int, int]:
     """(low, high) offset of a partition as this consumer sees it; read_committed ends before open transactions."""
-    return ask(lambda s: consumer.get_watermark_offsets(where, timeout=s), deadline)
+    what = f"Read on topic {where.topic}"
+    return ask(lambda s: consumer.get_watermark_offsets(where, timeout=s), deadline, what)
 
 
 def first_at(

@@ -12,6 +12,7 @@ import confluent_kafka as ck
 from shared.crash import crash_point, crash_soon
 from shared.errors import Fatal, Rewind, TimedOut
 from shared.kafka.client import Complaints, Deadline, first_contact, insist, refuse, shut
+from shared.kafka.denied import Denied
 from shared.kafka.plain import Out, Taken, plain
 from shared.kafka.reading import open_reader
 from shared.kafka.writing import Failures, abort, commit, fencing_told_apart, open_writer, send
@@ -35,7 +36,7 @@ class Session:
         self, kafka: Mapping[str, Any], *, name: str, group: str, topics: Sequence[str], budget_s: float,
         session_timeout_ms: int = 10_000, transaction_timeout_ms: int = 10_000, transactional_id: str | None = None,
     ) -> None:  # fmt: skip
-        self._budget_s, self._timeout_ms = budget_s, transaction_timeout_ms
+        self._budget_s, self._timeout_ms, self._group = budget_s, transaction_timeout_ms, group
         self._gone: set[tuple[str, int]] = set()  # taken from us since we last looked
         self.moves = 0  # how often that happened: what another replica published meanwhile is not known here
         # Per partition, of what was taken since the last commit: where it begins, and the offset after it.
@@ -43,11 +44,12 @@ class Session:
         self._next: dict[tuple[str, int], int] = {}
         self._starts: dict[tuple[str, int], int] = {}  # committed offset of partitions nothing was taken from yet
         self._aborts = 0  # in a row
+        self._sent: set[str] = set()  # topics of the newest transaction
         self._closed = False
-        self._failures, complaints = Failures(), Complaints()
+        self._failures, complaints, own = Failures(), Complaints(), transactional_id or f"{group}-{name}"
         self._producer = open_writer(
             kafka, name, self._failures, complaints, **{
-                "transactional.id": transactional_id or f"{group}-{name}",
+                "transactional.id": own,
                 "transaction.timeout.ms": transaction_timeout_ms,
                 "message.max.bytes": OUTPUT_MAX_BYTES,
                 # A record may not outlive its transaction in the client's queue.
@@ -55,7 +57,8 @@ class Session:
             },
         )  # fmt: skip
         with first_contact(kafka, self._producer, complaints):
-            insist(self._producer.init_transactions, Deadline(budget_s))  # fences the predecessor first
+            # Fences the predecessor first.
+            insist(self._producer.init_transactions, Deadline(budget_s), f"Write on transactional-id {own}")
         crash_point("session.after-fencing")
         self._consumer = open_reader(
             kafka, name, complaints, **{
@@ -90,7 +93,9 @@ class Session:
             if error is None:
                 good.append(message)
             else:
-                refuse(error)  # first: one that was fenced also loses its partitions, and hears why only once
+                refuse(
+                    error, message, self._group
+                )  # first: one that was fenced also loses its partitions, and hears why only once
         if moved and (good or held_some):
             self._note(good)
             self.rewind()
@@ -120,7 +125,8 @@ class Session:
         """Publish outputs and the offsets of everything taken since the last commit, all or nothing.
 
         before_commit is called with the transaction open and everything produced. Raises Rewind (aborted
-        and sought back: take again), Refused (an output too large; aborted and sought back), Fatal, Fenced.
+        and sought back: take again), Refused (an output too large; aborted and sought back), OperatorError (not
+        allowed), Fatal, Fenced.
         """
         deadline = Deadline(self._budget_s)
         crash_point("session.before-begin")
@@ -135,6 +141,8 @@ class Session:
                 commit(self._producer, deadline)
         except Fatal:
             raise  # fenced, or the outcome is unknown: the successor's init_transactions settles it
+        except Denied as exc:  # the same: a transaction in this state cannot always be aborted
+            raise exc if exc.what else self._failures.denial(self._sent, exc.reason) from exc
         except BaseException as exc:
             abort(self._producer, self._budget_s)
             self.rewind()
@@ -146,7 +154,9 @@ class Session:
         self._forget()
 
     def _fill(self, outputs: Iterable[Out], deadline: Deadline) -> None:
+        self._sent.clear()
         for out in outputs:
+            self._sent.add(out.topic)
             send(self._producer, out, deadline)
             crash_point("session.between-records")
         self._producer.poll(0)
@@ -155,11 +165,14 @@ class Session:
         if offsets:
             # The group's metadata lets the broker refuse a replica whose partitions are another's by now.
             group = self._consumer.consumer_group_metadata()
-            insist(lambda s: self._producer.send_offsets_to_transaction(offsets, group, s), deadline)
+            what = f"Read on group {self._group}"
+            insist(lambda s: self._producer.send_offsets_to_transaction(offsets, group, s), deadline, what)
             crash_point("session.after-offsets")
 
     def _aborted(self, cause: Exception) -> Exception:
         self._aborts += 1
+        if self._failures.denied:
+            return self._failures.denial(self._sent, str(cause))
         reasons = "; ".join(filter(None, (str(cause), self._failures.collect())))
         if self._aborts < ABORTS_MAX:
             return Rewind(reasons)

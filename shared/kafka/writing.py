@@ -10,6 +10,7 @@ import confluent_kafka as ck
 
 from shared.errors import Fatal, Fenced, Refused, Rewind, TimedOut
 from shared.kafka.client import Complaints, Deadline, client_config, first_contact, insist, open_client, verdict
+from shared.kafka.denied import Denied, denial
 from shared.kafka.plain import Out
 from shared.telemetry import epoch_ms
 from shared.topics import MAX_RECORD_BYTES
@@ -32,13 +33,23 @@ class Failures:
     def __init__(self) -> None:
         self._reasons: list[str] = []
         self.too_large = False
+        self.denied: set[str] = set()  # topics
 
     def note(self, error: ck.KafkaError | None, message: ck.Message) -> None:
         """The client's delivery report."""
-        if error is None or error.code() in _PURGED or len(self._reasons) == 3:
+        if error is None or error.code() in _PURGED:
+            return
+        if error.code() == ck.KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            self.denied.add(str(message.topic()))
+        if len(self._reasons) == 3:
             return
         self._reasons.append(f"{message.topic()}: {error.str()}")
         self.too_large |= error.code() == ck.KafkaError.MSG_SIZE_TOO_LARGE
+
+    def denial(self, sent: Iterable[str], reason: str) -> Denied:
+        """sent: topics of the transaction, for where the client does not tell which one it was."""
+        topics = sorted(self.denied) or sorted(sent)
+        return Denied(f"Write on {'topic' if len(topics) == 1 else 'one of the topics'} {', '.join(topics)}", reason)
 
     def collect(self) -> str:
         """The first few since the last call, empty when there were none."""
@@ -79,6 +90,8 @@ def send(producer: ck.Producer, out: Out, deadline: Deadline) -> None:
             if error.code() == ck.KafkaError.MSG_SIZE_TOO_LARGE:
                 size = len(out.value or b"")
                 raise Refused(f"a record of {size:,} bytes is too large to publish to {out.topic}") from exc
+            if (no := denial(error)) is not None:
+                raise no from exc
             raise (verdict(error) or Fatal)(f"{out.topic}: {error.str()}") from exc
 
 
@@ -91,7 +104,7 @@ class Writer:
         linger_ms: float = 5,
     ) -> None:  # fmt: skip
         self._budget_s = budget_s
-        self._failures, complaints = Failures(), Complaints()
+        self._failures, self._complaints = Failures(), Complaints()
         self._transactional = transactional_id is not None
         fixed: dict[str, Any] = {"linger.ms": linger_ms}
         if transactional_id is not None:
@@ -100,10 +113,11 @@ class Writer:
                 "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
                 "delivery.timeout.ms": TRANSACTION_TIMEOUT_MS,
             }
-        self._producer = open_writer(kafka, name, self._failures, complaints, **fixed)
+        self._producer = open_writer(kafka, name, self._failures, self._complaints, **fixed)
         if self._transactional:
-            with first_contact(kafka, self._producer, complaints):
-                insist(self._producer.init_transactions, Deadline(budget_s))
+            with first_contact(kafka, self._producer, self._complaints):
+                own = f"Write on transactional-id {transactional_id}"
+                insist(self._producer.init_transactions, Deadline(budget_s), own)
 
     def send(self, out: Out) -> None:
         """Queue one record (not transactional writers). Raises TimedOut when the broker does not keep up, Refused
@@ -115,11 +129,14 @@ class Writer:
         """Wait until all is acknowledged. Raises Refused (a record too large for its topic), else Fatal when
         something was not: what is left over is lost, not late."""
         left = self._producer.flush(self._budget_s)
+        if self._failures.denied:
+            raise self._failures.denial((), self._failures.collect())
         too_large, reasons = self._failures.too_large, self._failures.collect()
         if too_large:
             raise Refused(reasons)
         if left or reasons:
-            raise Fatal(f"{left} records not acknowledged in {self._budget_s:g} s; {reasons}")
+            why = reasons or self._complaints.last
+            raise Fatal(f"{left} records not acknowledged in {self._budget_s:g} s; {why}")
 
     def publish(self, outputs: Iterable[Out]) -> None:
         """All outputs: in one transaction where this writer has a transactional id, else sent and flushed.
@@ -136,6 +153,8 @@ class Writer:
                 with fencing_told_apart(TRANSACTION_TIMEOUT_MS):
                     return self._transaction(records, deadline)
             except Rewind as exc:  # aborted; nothing was consumed, so the same again is all there is to do
+                if self._failures.denied:
+                    raise self._failures.denial((), str(exc)) from exc
                 too_large, reasons = self._failures.too_large, self._failures.collect()
                 if too_large:
                     raise Refused(reasons) from exc
@@ -148,7 +167,7 @@ class Writer:
             for out in records:
                 send(self._producer, out, deadline)
             commit(self._producer, deadline)
-        except Fatal:
+        except (Fatal, Denied):
             raise
         except BaseException:
             abort(self._producer, self._budget_s)
