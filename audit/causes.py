@@ -3,10 +3,9 @@ before it, and none was said twice."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from typing import NamedTuple
 
+from audit.asked import MONITOR, OWN_ID, Sides, requests, rows, thresholds
 from audit.events import Events, Said
 from audit.history import Order
 from audit.log import Log, settled, truncated
@@ -14,32 +13,22 @@ from audit.metrics import Metrics
 from audit.network import FIRST_VERSION
 from audit.report import Report
 
-MONITOR = "monitor"
 CHANGES = ("adapter-activated", "rolled-back")  # each comes with a control record
 REFUSAL_SKEW_MS = 1_000  # clocks of two services
 OTHERS = ("heal-requested", "heal-failed", "drift-detected", "drift-ended")
-_OWN_ID = re.compile("(heal|diagnose|learn)-[0-9]+")  # of requests that the monitor makes
 FIRST_JUDGED = 3  # scores before a rollback
-
-
-class _Sides(NamedTuple):
-    log: Log
-    report: Report
-    events: Events
-    orders: list[Order]
-    metrics: Metrics
 
 
 def check(log: Log, report: Report, events: Events, orders: list[Order], metrics: Metrics) -> None:
     """orders: the control topic. metrics: read already."""
-    sides = _Sides(log, report, events, orders, metrics)
+    sides = Sides(log, report, events, orders, metrics)
     _control_and_events(sides)
-    _requests(sides)
+    requests(sides)
     for said in events.of("adapter-activated", service=MONITOR):
         _activation(sides, said)
     for said in events.of("rolled-back", service=MONITOR):
         _rollback(sides, said)
-    _rows(sides)
+    rows(sides)
     _repeated(sides)
 
 
@@ -48,7 +37,7 @@ def target(said: Said) -> str | None:
     return said.text("to_version") or said.text("version")
 
 
-def _control_and_events(on: _Sides) -> None:
+def _control_and_events(on: Sides) -> None:
     """In one order: a control record for each activation and rollback, and the reverse; previous leads to previous."""
     waiting = [s for s in on.events.all if s.service == MONITOR and target(s) is not None]
     at, active = 0, None
@@ -84,7 +73,7 @@ def _together(said: Said, order: Order) -> bool:
     return target(said) == order.version and (order.batch_id is None or said.text("batch_id") in (None, order.batch_id))
 
 
-def _without_control(on: _Sides, said: Said) -> None:
+def _without_control(on: Sides, said: Said) -> None:
     if said.kind in CHANGES and settled(on.log, "events", said.record):
         compacted = len(on.orders) > 0 and said.record.at_ms < on.orders[0].record.at_ms
         if not compacted:
@@ -92,43 +81,7 @@ def _without_control(on: _Sides, said: Said) -> None:
             on.report.check("causes", False, said.record.where, why)
 
 
-def _thresholds(on: _Sides) -> list[dict[str, float]]:
-    """All that were ever in force."""
-    return [dict(o.values) for o in on.orders if o.setting == "thresholds" and o.values]
-
-
-def _requests(on: _Sides) -> None:
-    """Every request of the monitor has its event and its reason in the row, every heal-requested its request."""
-    asked = {a.request_id: a for a in on.events.asked if a.request_id is not None}
-    told = set()
-    for said in on.events.of("heal-requested", service=MONITOR):
-        request, where = said.text("request_id"), said.record.where
-        told.add(request)
-        known = settled(on.log, "events", said.record) and not truncated(on.log, "heal-requests")
-        on.report.check("causes", request in asked or not known, where, f"{request} was never put on heal-requests")
-        row = on.metrics.rows.get(int(said.number("batch_idx") or 0))
-        body = asked[request].body if request in asked else None
-        if request is None or row is None or body is None or body.get("policy") != "reference":
-            continue
-        conflicts, z = row.body["n_conflicts"], row.body["z_score"]
-        reason = [
-            limits for limits in _thresholds(on)
-            if conflicts >= limits.get("conflict_min", 0) or (z is not None and z > limits.get("fidi_threshold", 0))
-        ]  # fmt: skip
-        why = f"{request} was asked for with {conflicts} conflicts and z {z}, below every threshold"
-        on.report.check("causes", bool(reason), where, why)
-        why = on.metrics.named_wrongly(body)
-        on.report.check("causes", not why, asked[request].record.where, f"{request} names {why}")
-    for request, each in asked.items():
-        body = each.body or {}
-        # A person may ask too, under an id of his own; the monitor's name its batch.
-        mine = _OWN_ID.fullmatch(request) is not None
-        if mine and settled(on.log, "heal-requests", each.record) and not truncated(on.log, "events"):
-            why = f"{request} of batch {body.get('batch_id')} without its event heal-requested"
-            on.report.check("causes", request in told, each.record.where, why)
-
-
-def _activation(on: _Sides, said: Said) -> None:
+def _activation(on: Sides, said: Said) -> None:
     """A heal that finished before, or another bundle. Policy guarded also switches between states it knows."""
     request, version = said.text("request_id"), said.text("version")
     if said.text("previous_bundle") is not None:
@@ -148,7 +101,7 @@ def _activation(on: _Sides, said: Said) -> None:
     on.report.check("causes", bool(fits), said.record.where, why)
 
 
-def _rollback(on: _Sides, said: Said) -> None:
+def _rollback(on: Sides, said: Said) -> None:
     """The fall that the event states is one by the thresholds, and the metrics show it; or a scorer refused."""
     where, left = said.record.where, said.text("from_version")
     f1, accuracy = said.number("mean_f1"), said.number("mean_accuracy")
@@ -164,7 +117,7 @@ def _rollback(on: _Sides, said: Said) -> None:
         return
     base_f1, base_accuracy = said.number("baseline_f1"), said.number("baseline_accuracy")
     fell = [
-        limits for limits in _thresholds(on)
+        limits for limits in thresholds(on)
         if (base_f1 is not None and f1 < base_f1 - limits.get("rollback_f1_drop", 1))
         or (base_accuracy is not None and accuracy < base_accuracy - limits.get("rollback_acc_drop", 1))
     ]  # fmt: skip
@@ -185,7 +138,7 @@ def _rollback(on: _Sides, said: Said) -> None:
     on.report.check("causes", inside, where, why)
 
 
-def _seen(on: _Sides, upto: int) -> list[tuple[float, float]]:
+def _seen(on: Sides, upto: int) -> list[tuple[float, float]]:
     """(F1, accuracy) that may stand in the health window by batch `upto`: after a heal its own, else as served."""
     found = []
     for row in on.metrics.rows.values():
@@ -195,39 +148,7 @@ def _seen(on: _Sides, upto: int) -> list[tuple[float, float]]:
     return found if upto else []
 
 
-def _rows(on: _Sides) -> None:
-    """What a settled row says was done has its event."""
-    by_batch: Counter[tuple[str, str]] = Counter()
-    for said in on.events.all:
-        if said.service == MONITOR or said.kind == "heal-failed":
-            by_batch[said.kind, str(said.text("batch_id"))] += 1
-    needs = {
-        "heal": "adapter-activated", "heal+rollback": "adapter-activated", "heal-failed": "heal-failed",
-        "rollback": "rolled-back",
-    }  # fmt: skip
-    last: dict[str, str | None] = {o.batch_id: o.version for o in on.orders if o.setting == "active" and o.batch_id}
-    known = {FIRST_VERSION, *(o.version for o in on.orders)}
-    forgotten = truncated(on.log, "events")
-    for row in on.metrics.rows.values():
-        if not row.body["settled"] or forgotten or "guarded" in on.events.policies:
-            continue
-        kind = needs.get(str(row.body["action"]))
-        if kind is not None:
-            why = f"batch {row.batch_id}: action {row.body['action']}, and no event {kind} about it"
-            on.report.check("causes", by_batch[kind, row.batch_id] > 0, row.where, why)
-        if row.body["rolled_back"]:
-            why = f"batch {row.batch_id}: rolled back, and no event rolled-back about it"
-            on.report.check("causes", by_batch["rolled-back", row.batch_id] > 0, row.where, why)
-        after, want = row.body["next_version"], last.get(row.batch_id)
-        if want is not None and kind is not None:
-            why = f"batch {row.batch_id}: next_version {after}, its last control record says {want}"
-            on.report.check("causes", after == want, row.where, why)
-        else:
-            why = f"batch {row.batch_id}: next_version {after} was never made active"
-            on.report.check("causes", after in known, row.where, why)
-
-
-def _repeated(on: _Sides) -> None:
+def _repeated(on: Sides) -> None:
     """A decision has one event: by request, or by kind and batch."""
     seen: dict[tuple[str, ...], Said] = {}
     for said in on.events.of(*CHANGES, *OTHERS, service=MONITOR):
@@ -241,7 +162,7 @@ def _repeated(on: _Sides) -> None:
         on.report.check("once", first is said, said.record.where, why)
     asked: Counter[str] = Counter()
     for each in on.events.asked:
-        if each.request_id is not None and _OWN_ID.fullmatch(each.request_id):
+        if each.request_id is not None and OWN_ID.fullmatch(each.request_id):
             asked[each.request_id] += 1
             why = f"{each.request_id} was asked for before"
             on.report.check("once", asked[each.request_id] == 1, each.record.where, why)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import confluent_kafka as ck
 
+from audit.cursor import Cursor
 from audit.log import GROUPS, NAMES, CannotAudit, Name, Record, Span
 
 POLL_S = 0.2
 CALL_S = 5.0  # one question to the broker, asked again while budget_s lasts
-WINDOW_BYTES = 8 * 1024 * 1024  # of records kept behind each cursor, for those asked for a little out of order
 _PASSING = (
     ck.KafkaError._TRANSPORT, ck.KafkaError._ALL_BROKERS_DOWN, ck.KafkaError._TIMED_OUT, ck.KafkaError._WAIT_COORD,
     ck.KafkaError.NOT_LEADER_FOR_PARTITION, ck.KafkaError.LEADER_NOT_AVAILABLE, ck.KafkaError.OFFSET_NOT_AVAILABLE,
@@ -33,7 +33,7 @@ class KafkaLog:
     ) -> None:  # fmt: skip
         self._kafka, self._prefix, self._budget_s, self._on_read = dict(kafka), prefix, budget_s, on_read
         self._complaint = ""
-        self._cursors: dict[tuple[Name, int], _Cursor] = {}
+        self._cursors: dict[tuple[Name, int], Cursor] = {}
         self._spans: dict[Name, dict[int, Span]] = {}
         self._groups: dict[tuple[str, Name], dict[int, int]] = {}
         committed, all_written = self.open("audit"), self.open("audit-ends", **{"isolation.level": "read_uncommitted"})
@@ -74,7 +74,7 @@ class KafkaLog:
             return None
         cursor = self._cursors.get((name, partition))
         if cursor is None:
-            cursor = self._cursors[name, partition] = _Cursor(self, name, partition, span)
+            cursor = self._cursors[name, partition] = Cursor(functools.partial(self.stream, name, partition), span.end)
         return cursor.get(offset)
 
     def close(self) -> None:
@@ -89,6 +89,7 @@ class KafkaLog:
             "isolation.level": "read_committed", "queued.max.messages.kbytes": 16_384, "fetch.wait.max.ms": 50,
             "fetch.queue.backoff.ms": 10, "log_level": 2, **self._kafka, "client.id": name, "enable.auto.commit": False,
             "enable.partition.eof": True, "auto.offset.reset": "error", "allow.auto.create.topics": False,
+            "max.poll.interval.ms": 86_400_000,
             "group.id": f"{name}-unused", "error_cb": self._note, **more,
         }  # fmt: skip
         try:
@@ -100,15 +101,14 @@ class KafkaLog:
         """Records [start, end) of one partition."""
         if start >= end:
             return
-        topic, consumer, quiet = self.topic(name), self.open("audit-read"), time.monotonic() + self._budget_s
+        topic, consumer, waited_s = self.topic(name), self.open("audit-read"), 0.0  # whoever reads may take his time
         try:
             consumer.assign([ck.TopicPartition(topic, partition, start)])
             while True:
                 message = consumer.poll(POLL_S)
                 found = [] if message is None else [message, *consumer.consume(999, 0)]
-                if found:
-                    quiet = time.monotonic() + self._budget_s
-                elif time.monotonic() > quiet:
+                waited_s = 0.0 if found else waited_s + POLL_S
+                if waited_s > self._budget_s:
                     raise CannotAudit(f"{topic}[{partition}] could not be read to offset {end}: {self._why()}")
                 self._on_read(len(found))
                 for each in found:
@@ -182,46 +182,6 @@ class KafkaLog:
 
     def _why(self) -> str:
         return self._complaint or f"nothing came for {self._budget_s:g} s"
-
-
-class _Cursor:
-    """Goes forward through one partition as it is asked; keeps the newest records it passed."""
-
-    def __init__(self, log: KafkaLog, name: Name, partition: int, span: Span) -> None:
-        self._log, self._name, self._partition, self._span = log, name, partition, span
-        self._stream: Iterator[Record] | None = None
-        self._next = 0  # every record below was passed
-        self._window: OrderedDict[int, Record] = OrderedDict()
-        self._bytes = 0
-
-    def get(self, offset: int) -> Record | None:
-        if offset in self._window:
-            return self._window[offset]
-        if offset < self._next:
-            # Long passed, or never there.
-            return next(self._log.stream(self._name, self._partition, offset, offset + 1), None)
-        if self._stream is None:
-            self._stream = self._log.stream(self._name, self._partition, offset, self._span.end)
-        for record in self._stream:
-            self._next = record.offset + 1
-            self._keep(record)
-            if record.offset >= offset:
-                break
-        else:
-            self._next = self._span.end
-        return self._window.get(offset)
-
-    def _keep(self, record: Record) -> None:
-        self._window[record.offset] = record
-        self._bytes += len(record.value or b"")
-        while self._bytes > WINDOW_BYTES and len(self._window) > 1:
-            _, old = self._window.popitem(last=False)
-            self._bytes -= len(old.value or b"")
-
-    def close(self) -> None:
-        """End the stream and its client."""
-        self._stream = None
-        self._window.clear()
 
 
 def _offsets(consumer: ck.Consumer, topic: str, partitions: list[int]) -> list[ck.TopicPartition]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 from collections.abc import Sequence
@@ -18,6 +19,10 @@ SCORES = (
     "accuracy_healed", "precision_healed", "recall_healed", "f1_healed",
     "acc_lift", "f1_lift", "cost_healed", "cost_shadow",
 )  # fmt: skip
+POST_HEAL = {
+    "accuracy_post_heal": "accuracy_after", "f1_post_heal": "f1_after", "loss_total": "loss_total",
+    "loss_label": "loss_label", "loss_rule": "loss_rule", "loss_entropy": "loss_entropy",
+}  # fmt: skip
 FIDI_FIRST, FIDI_WINDOW = 3, 10
 PARTITION_ORDERS = 24  # most orders of partitions tried, where labels of one batch lie in several
 
@@ -160,3 +165,29 @@ def z_score(means: Sequence[float], bundle: Bundle) -> float | None:
     about = bundle.manifest["statistics"][bundle.manifest["watched"]]
     newest = means[-FIDI_WINDOW:]
     return abs(math.fsum(newest) / len(newest) - float(about["mean"])) / (float(about["deviation"]) or 1.0)
+
+
+def post_heal_fault(row: dict[str, Any], finished: Any) -> str:
+    """Columns that repeat the outcome of the row's own heal."""
+    if row.get("accuracy_post_heal") is not None and row.get("acc_lift_post_heal") is not None:
+        shadow = row.get("accuracy_shadow")
+        if shadow is not None and not close(row["acc_lift_post_heal"], row["accuracy_post_heal"] - shadow):
+            return f"acc_lift_post_heal {row['acc_lift_post_heal']} is not accuracy_post_heal - accuracy_shadow"
+    elif not close(row.get("acc_lift_post_heal"), row.get("acc_lift")):
+        return f"acc_lift_post_heal {row.get('acc_lift_post_heal')} without a heal, acc_lift {row.get('acc_lift')}"
+    for column, fact in POST_HEAL.items():
+        if (value := row.get(column)) is None:
+            continue
+        if finished is None:
+            return f"{column} {value}, and no heal-finished for heal-{row['batch_idx']}"
+        if not close(value, finished.number(fact)):
+            return f"{column} {value}, its heal-finished says {finished.number(fact)}"
+    return ""
+
+
+def is_read(key: bytes, seed: int, share: float) -> bool:
+    """The rule of thinning: protocol.md."""
+    if share >= 1:
+        return True
+    digest = hashlib.blake2b(key, digest_size=4, key=str(seed).encode()).digest()
+    return int.from_bytes(digest, "big") / 2**32 < share

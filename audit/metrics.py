@@ -3,7 +3,6 @@ row, and the rows are numbered without a gap."""
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from typing import Any, NamedTuple
 
@@ -12,14 +11,9 @@ from audit.answers import Answered
 from audit.contract import Invalid
 from audit.events import Events
 from audit.log import Log, Record, settled, truncated
-from audit.measures import Expected, Given, close, expected, row_fault, z_score
+from audit.measures import Expected, Given, close, expected, is_read, post_heal_fault, row_fault, z_score
 from audit.network import Bundle
 from audit.report import Report
-
-POST_HEAL = {
-    "accuracy_post_heal": "accuracy_after", "f1_post_heal": "f1_after", "loss_total": "loss_total",
-    "loss_label": "loss_label", "loss_rule": "loss_rule", "loss_entropy": "loss_entropy",
-}  # fmt: skip
 
 
 class Row(NamedTuple):
@@ -102,7 +96,7 @@ class Metrics:
             known = settled(self._log, "metrics", record)
             wants = self._expected.get(batch_id, [])
             if known:
-                why = self._fault(record, body, wants) or _post_heal_fault(body, finished.get(f"heal-{idx}"))
+                why = self._fault(record, body, wants) or post_heal_fault(body, finished.get(f"heal-{idx}"))
                 self._report.check("metrics", not why, record.where, f"batch {batch_id}: {why}")
             before = self.rows.get(idx)
             if before is not None:
@@ -199,29 +193,3 @@ class Metrics:
 
 def _range(span: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
     return span.get("topic"), span.get("partition"), span.get("start"), span.get("end")
-
-
-def _post_heal_fault(row: dict[str, Any], finished: Any) -> str:
-    """Columns that repeat the outcome of the row's own heal."""
-    if row.get("accuracy_post_heal") is not None and row.get("acc_lift_post_heal") is not None:
-        shadow = row.get("accuracy_shadow")
-        if shadow is not None and not close(row["acc_lift_post_heal"], row["accuracy_post_heal"] - shadow):
-            return f"acc_lift_post_heal {row['acc_lift_post_heal']} is not accuracy_post_heal - accuracy_shadow"
-    elif not close(row.get("acc_lift_post_heal"), row.get("acc_lift")):
-        return f"acc_lift_post_heal {row.get('acc_lift_post_heal')} without a heal, acc_lift {row.get('acc_lift')}"
-    for column, fact in POST_HEAL.items():
-        if (value := row.get(column)) is None:
-            continue
-        if finished is None:
-            return f"{column} {value}, and no heal-finished for heal-{row['batch_idx']}"
-        if not close(value, finished.number(fact)):
-            return f"{column} {value}, its heal-finished says {finished.number(fact)}"
-    return ""
-
-
-def is_read(key: bytes, seed: int, share: float) -> bool:
-    """The rule of thinning: protocol.md."""
-    if share >= 1:
-        return True
-    digest = hashlib.blake2b(key, digest_size=4, key=str(seed).encode()).digest()
-    return int.from_bytes(digest, "big") / 2**32 < share

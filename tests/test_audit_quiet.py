@@ -107,7 +107,7 @@ def test_a_strangers_control_record_that_scorers_refused_changes_nothing(pipe: P
 
 
 def test_thinning_leaves_out_what_its_rule_says_and_nothing_else(pipe: Pipe) -> None:
-    from audit.metrics import is_read
+    from audit.measures import is_read
 
     seed = next(s for s in range(1_000) if not is_read(b"b6", s, 0.5) and is_read(b"b2", s, 0.5))
     pipe.say("thinning-changed", "monitor", share=0.5, previous=1.0, lag=30_000, seed=seed)
