@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from shared.errors import Refused, SelfhealError
+from shared.errors import Fatal, Refused, SelfhealError
 from shared.kafka import Follower, Taken, closing, group_offsets, watermarks
 from shared.records import decode, decode_event
 from shared.telemetry import epoch_ms
@@ -18,6 +18,7 @@ from shared.topics import Name, group_name, topic_name
 
 IN_USE_MS = 30_000
 END_S = 20.0
+FIND_S = 120.0  # a broker that we killed
 # What each service reads. These two are written without transactions: their end is that of the log.
 READ: dict[str, tuple[Name, ...]] = {
     "scorer": ("transactions",), "healer": ("heal-requests",), "monitor": ("predictions", "labels", "events"),
@@ -100,15 +101,23 @@ class Watch:
         return left
 
     def _follow(self) -> None:
-        topics = [topic_name(n, self._prefix) for n in FOLLOWED]
-        try:
-            with closing(Follower(self._kafka, topics, name="chaos-watch")) as follower:
-                while not self._ending.is_set():
-                    for record in follower.take(0.1):
-                        self._last[record.topic, record.partition] = record.offset
+        while not self._ending.is_set():
+            try:
+                self._follow_with_one_client([topic_name(n, self._prefix) for n in FOLLOWED])
+            except Fatal:
+                continue  # a client that has lost its brokers for good (shared/kafka/pulse.py); a service would end
+            except SelfhealError as exc:
+                self._failure = exc
+                return
+
+    def _follow_with_one_client(self, topics: list[str]) -> None:
+        with closing(Follower(self._kafka, topics, name="chaos-watch", budget_s=FIND_S)) as follower:
+            while not self._ending.is_set():
+                for record in follower.take(0.1):
+                    where = record.topic, record.partition
+                    if record.offset > self._last.get(where, -1):
+                        self._last[where] = record.offset
                         self._note(record, topics)
-        except SelfhealError as exc:
-            self._failure = exc
 
     def _note(self, record: Taken, topics: list[str]) -> None:
         with suppress(Refused):  # the auditor judges what a record is worth

@@ -7,9 +7,10 @@ from typing import Any
 
 import confluent_kafka as ck
 
-from shared.errors import Refused, TimedOut
+from shared.errors import Fatal, Refused, TimedOut
 from shared.kafka.client import Complaints, Deadline, refuse, shut
 from shared.kafka.plain import Taken, plain
+from shared.kafka.pulse import lost
 from shared.kafka.reading import POLL_S, ends_of, open_reader
 from shared.records import OffsetRange
 
@@ -20,12 +21,21 @@ class Fetcher:
     def __init__(self, kafka: Mapping[str, Any], name: str) -> None:
         # A fetch that is waiting at the end of one range holds up the next range on that broker: 105 ms to 6.
         self._consumer = open_reader(kafka, name, Complaints(), **{"fetch.wait.max.ms": 1})
+        self._kafka = kafka
 
     def fetch(self, wanted: OffsetRange, deadline: Deadline) -> list[Taken]:
         """The records of [start, end); fewer than end - start where markers or aborted records lie between.
 
         Raises Refused (rows-gone: retention took them, or they never were), TimedOut, Fatal.
         """
+        try:
+            return self._fetch(wanted, deadline)
+        except TimedOut as exc:
+            if lost(self._kafka, self._consumer, wanted.topic):
+                raise Fatal(f"the client that fetches {wanted.topic} has lost its brokers: {exc}") from exc
+            raise
+
+    def _fetch(self, wanted: OffsetRange, deadline: Deadline) -> list[Taken]:
         where = ck.TopicPartition(wanted.topic, wanted.partition, wanted.start)
         low, high = ends_of(self._consumer, where, deadline)
         if low > wanted.start or high < wanted.end:

@@ -10,6 +10,7 @@ import confluent_kafka as ck
 from shared.errors import TimedOut
 from shared.kafka.client import Complaints, Deadline, first_contact, refuse, shut
 from shared.kafka.plain import Taken, plain
+from shared.kafka.pulse import Pulse
 from shared.kafka.reading import POLL_S, closing, ends_of, first_at, open_reader, partitions_of, watermarks
 
 
@@ -38,6 +39,7 @@ class Follower:
         self._ends: dict[tuple[str, int], int] = {}  # of the log, where each partition's end was first met
         self._reached: dict[tuple[str, int], int] = {}  # every offset below was read, or holds nothing for us
         self._kafka, self._topics = kafka, topics
+        self._pulse = Pulse(kafka, self._consumer, topics[0])
         self._consumer.assign(parts)
 
     @property
@@ -49,7 +51,9 @@ class Follower:
         """What is there, waiting at most timeout_s for the first. Raises Fatal."""
         first = self._consumer.poll(timeout_s)
         if first is None:
+            self._pulse.check()
             return []
+        self._pulse.heard()
         records = []
         for message in [first, *self._consumer.consume(most - 1, 0)]:
             error = message.error()

@@ -14,6 +14,7 @@ from shared.errors import Fatal, Rewind, TimedOut
 from shared.kafka.client import Complaints, Deadline, first_contact, insist, refuse, shut
 from shared.kafka.denied import Denied
 from shared.kafka.plain import Out, Taken, plain
+from shared.kafka.pulse import Pulse
 from shared.kafka.reading import open_reader
 from shared.kafka.writing import Failures, abort, commit, fencing_told_apart, open_writer, send
 
@@ -71,6 +72,7 @@ class Session:
                 "enable.partition.eof": False,
             },
         )  # fmt: skip
+        self._pulse = Pulse(kafka, self._consumer, topics[0])
         self._consumer.subscribe(list(topics), on_revoke=self._on_moved, on_lost=self._on_moved)
 
     def _on_moved(self, _consumer: ck.Consumer, partitions: list[ck.TopicPartition]) -> None:
@@ -84,6 +86,10 @@ class Session:
         first = self._consumer.poll(timeout_s)
         moved = self._forget_gone()
         messages = [] if first is None else [first]
+        if first is None:
+            self._pulse.check()
+        else:
+            self._pulse.heard()
         if messages and most > 1 and not moved:
             messages += self._consumer.consume(most - 1, 0)
             moved = self._forget_gone()
