@@ -5,7 +5,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install demo test check bench lock clean
+.PHONY: help install demo test check bench chaos lock clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -29,6 +29,9 @@ test: check  ## check, then every test, on an embedded broker
 
 bench: $(STAMP)  ## speed beside a ceiling and beside Quix Streams (which it installs elsewhere)
 	$(BIN)/python -m bench
+
+chaos: $(STAMP)  ## 5 seeds of 5 minutes: everything is killed, stopped and fenced, then audited (CHAOS=".." for options)
+	@for seed in 1 2 3 4 5; do $(BIN)/selfheal chaos --seed $$seed --minutes 5 --out runs/chaos-$$seed $(CHAOS); done
 
 lock: $(STAMP)  ## constraints.txt anew, from pyproject.toml and what the registry holds today
 	@tools/lock
