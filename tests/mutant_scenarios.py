@@ -59,7 +59,9 @@ class LeftOpen(Struck):
 
     def commit(self, outputs: Iterable[Out], *, before_commit: Commit = None) -> None:
         outs = list(outputs)
-        super().commit(outs, before_commit=vanish if self.strikes(outs) else before_commit)
+        if struck := self.strikes(outs):
+            self._next.clear()  # killed before the offsets: with them pending, the broker keeps a successor waiting
+        super().commit(outs, before_commit=vanish if struck else before_commit)
 
 
 def kill() -> None:
