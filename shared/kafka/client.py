@@ -151,7 +151,9 @@ def open_client(kind: Callable[[dict[str, Any]], T], config: Mapping[str, Any]) 
         return kind(dict(config))
     except ck.KafkaException as exc:
         reason = exc.args[0].str()
-        blamed = [f"KAFKA_{key.upper().replace('.', '_')}" for key in config if f'"{key}"' in reason]
+        blamed = [
+            f"KAFKA_{key.upper().replace('.', '_')}" for key in config if f'"{key}"' in reason or f"{key} " in reason
+        ]
         raise OperatorError(f"{blamed[0] if blamed else 'a KAFKA_* setting'} cannot be used: {reason}") from exc
 
 
@@ -175,7 +177,9 @@ def first_contact(kafka: Mapping[str, Any], client: Any, complaints: Complaints)
     except TimedOut as exc:
         client.poll(0)
         where = kafka.get("bootstrap.servers")
-        why = complaints.last or exc
+        why = str(complaints.last or exc)
+        if "brokers are down" in why:  # all that is said where TLS is wanted and none is spoken, or the reverse
+            why += "; is it up, and does KAFKA_SECURITY_PROTOCOL say what it speaks?"
         raise OperatorError(f"no Kafka answers at {where} (KAFKA_BOOTSTRAP_SERVERS): {why}") from exc
 
 
