@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.evidence import Tally, counted, log_evidence, log_evidence_of_counts
+from monitor.evidence import Detector, Tally, counted, fed, level, log_evidence, log_evidence_of_counts
 from shared.bundle import Costs
 
 EQUAL = Costs(false_alarm=1.0, missed_fraud=1.0)
@@ -69,3 +69,34 @@ def test_a_better_candidate_wins_and_the_reverse_loses() -> None:
     assert log_evidence(tally, Costs()) > math.log(20)
     assert log_evidence(tally.reversed(), Costs()) < 0
     assert tally.rows == int((good != bad).sum())
+
+
+@given(st.lists(st.sampled_from([0.0, 0.02, 0.05, 0.2, 1.0]), max_size=60))
+@settings(deadline=None, max_examples=50)
+def test_the_detector_is_the_sum_of_the_wealth_of_all_who_began(values: list[float]) -> None:
+    limit, detector = 0.05, Detector()
+    for x in values:
+        detector = fed(detector, x, limit)
+    by_hand = [
+        sum(math.prod(1 + bet * (x / limit - 1) for x in values[k:]) for k in range(len(values)))
+        for bet in (0.05, 0.15, 0.4, 0.9)
+    ]
+    assert level(detector) == pytest.approx(sum(by_hand) / 4)
+
+
+def alarm_after(rng: np.random.Generator, rate: float, batches: int, level_at: float = 500) -> int:
+    """Batches until the detector passes; the limit is a mean of .05."""
+    detector = Detector()
+    for k in range(1, batches + 1):
+        detector = fed(detector, float((rng.random(100) < rate).mean()), 0.05)
+        if level(detector) >= level_at:
+            return k
+    return batches
+
+
+def test_the_detector_is_rarely_wrong_at_its_limit_and_quick_above_it() -> None:
+    """At a limit of 500 the mean time to a false alarm is at least 500 batches, at the very edge of what is allowed."""
+    rng = np.random.default_rng(2)
+    quiet = [alarm_after(rng, 0.05, 1_500) for _ in range(40)]
+    assert np.mean(quiet) >= 500
+    assert max(alarm_after(rng, 0.15, 100) for _ in range(40)) <= 15
