@@ -1,4 +1,4 @@
-"""`selfheal demo`: a drift, noticed, healed and judged, before your eyes."""
+"""`selfheal demo`: three drifts before your eyes; one is healed, one refused, one repair taken back."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from rich.text import Text
 
 from monitor.export import export_run
 from selfheal import demo_report
+from selfheal.acts import Plan, truth
 from selfheal.bundle_process import training
-from selfheal.experiment.ceiling import ceiling
+from selfheal.demo_picture import picture
+from selfheal.document import as_html, as_markdown
 from selfheal.local import LocalPipeline
-from selfheal.story import Plan, Story
+from selfheal.story import Story
+from selfheal.story_words import evidence
 from selfheal.view import batch_line, event_line, view
 from selfheal.where import kafka_or_embedded
 from shared.bundle import write_whole
 from shared.errors import OperatorError
-from shared.kafka import Follower
-from shared.records import Event, Metrics, decode, decode_event
+from shared.kafka import Follower, read_all
+from shared.records import Event, Metrics, Prediction, decode, decode_event
 from shared.telemetry import wall_clock
 from shared.topics import topic_name
 
-PLAN = Plan(batches=36, drift_from=9)
-STRENGTH, RATE = 2.2, 1.25  # batches/s: slow enough to read along
-# Chosen: no batch before the drift has more than 3 conflicts, where 5 ask for a heal. With the published thresholds a
-# stream often has a false alarm there, and what follows is another story (docs/reference-experiment.md).
-SEED = 54
+PLAN = Plan()
+RATE = 1.5  # batches/s: slow enough to read along
 PARTITIONS = 2  # every demo leaves its topics: few files each
 READY_S, STUCK_S, FRAME_S = 60.0, 30.0, 0.2
 
@@ -45,7 +45,6 @@ def demo(console: Console, *, data_dir: Path, plan: Plan = PLAN, rate: float = R
     folder = Path("runs") / name
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     logging.basicConfig(filename=folder / "logs" / "demo.log", level=logging.INFO)  # never across the picture
-    story = Story(plan)
 
     def say(what: str) -> None:
         console.print(Text.assemble((f"{time.monotonic() - began:5.1f} s  ", "dim"), what), soft_wrap=True)
@@ -53,12 +52,13 @@ def demo(console: Console, *, data_dir: Path, plan: Plan = PLAN, rate: float = R
     try:
         say("starting Apache Kafka, and training a model beside it")
         with training(folder / "bundle") as trained, kafka_or_embedded(data_dir) as cluster:
+            story = Story(plan, truth(plan))
             say(f"Kafka is at {cluster.kafka['bootstrap.servers']}{', embedded' if cluster.embedded else ''}")
             trained()
             say("the model is trained; starting four processes: producer, scorer, healer, monitor")
             pipeline = LocalPipeline(
-                cluster.kafka, name, folder / "bundle", producer=_producer(plan, rate), run_dir=folder,
-                partitions=PARTITIONS, notice=lambda text: story.events.append(_notice(text)),
+                cluster.kafka, name, folder / "bundle", policy="guarded", producer=_producer(plan, rate),
+                run_dir=folder, partitions=PARTITIONS, notice=lambda text: story.told.append(_notice(text)),
             )  # fmt: skip
             with pipeline:
                 pipeline.wait_ready(READY_S)
@@ -66,17 +66,23 @@ def demo(console: Console, *, data_dir: Path, plan: Plan = PLAN, rate: float = R
                 with _screen(console, story, began) as show:
                     _follow(cluster.kafka, name, story, pipeline, show)
             export_run(cluster.kafka, name, folder)
+            predictions = _predictions(cluster.kafka, name, story)
     except KeyboardInterrupt:
         say("stopped early; every process has ended")
         raise
-    _report(console, story, folder)
-    say(f"done; every process has ended. All of it: {folder}/report.md, metrics.csv, events.json, logs/")
+    _report(console, story, predictions, folder)
+    say(
+        f"done; every process has ended. With pictures: {folder}/report.html; beside it metrics.csv, events.json, logs/"
+    )
     return folder
 
 
 def _producer(plan: Plan, rate: float) -> list[str]:
-    drift = f"shift:V14:-{STRENGTH}:class=normal,from={plan.drift_from}"
-    return ["--batches", str(plan.batches), "--rate", str(rate), "--seed", str(SEED), "--drift", drift]
+    drifts = [word for act in plan.acts for drift in act.drifts for word in ("--drift", drift)]
+    return [
+        "--batches", str(plan.batches), "--rows", str(plan.rows), "--rate", str(rate), "--seed", str(plan.seed),
+        "--label-delay", str(plan.label_delay), "--flush-labels", *drifts,
+    ]  # fmt: skip
 
 
 def _notice(text: str) -> Event:
@@ -116,11 +122,11 @@ def _screen(console: Console, story: Story, began: float) -> Iterator[_Screen]:
 
 
 def _follow(kafka: Mapping[str, Any], prefix: str, story: Story, pipeline: LocalPipeline, show: _Screen) -> None:
-    """Until every batch is settled. Raises OperatorError: a service is gone, or nothing moves any more."""
+    """Until all is known about every batch. Raises OperatorError: a service is gone, or nothing moves any more."""
     metrics, events = topic_name("metrics", prefix), topic_name("events", prefix)
     moved = time.monotonic()
     with closing(Follower(kafka, [metrics, events], name="demo")) as follower:
-        while story.settled < story.plan.batches:
+        while story.done < story.plan.batches:
             for record in follower.take(FRAME_S):
                 moved = time.monotonic()
                 if record.topic == events:
@@ -136,15 +142,27 @@ def _follow(kafka: Mapping[str, Any], prefix: str, story: Story, pipeline: Local
                 raise OperatorError(f"nothing has happened for {STUCK_S:.0f} s; see {pipeline.run_dir / 'logs'}")
 
 
-def _report(console: Console, story: Story, folder: Path) -> None:
-    possible = ceiling(STRENGTH)
+def _predictions(kafka: Mapping[str, Any], prefix: str, story: Story) -> dict[int, Prediction]:
+    """By batch number."""
+    number = {row.batch_id: k for k, row in story.rows.items()}
+    found = (decode(Prediction, record.value) for record in read_all(kafka, topic_name("predictions", prefix)))
+    return {number[p.batch_id]: p for p in found if p.batch_id in number}
+
+
+def _report(console: Console, story: Story, predictions: Mapping[int, Prediction], folder: Path) -> None:
+    drawn = picture(story)
     files = ["metrics.csv", "events.json", "threshold_config.json", "bundle/", "logs/"]
-    write_whole(folder / "report.md", demo_report.as_markdown(story, possible, files).encode())
+    blocks = demo_report.document(story, predictions, drawn, files)
+    write_whole(folder / drawn.name, drawn.png)
+    write_whole(folder / "report.md", as_markdown(blocks).encode())
+    write_whole(folder / "report.html", as_html(blocks).encode())
     console.print()
-    for line in demo_report.told(story):
-        console.print(f"- {line}")
-    console.print()
-    console.print(demo_report.as_table(demo_report.table(story, possible)))
-    console.print()
-    console.print(demo_report.caution(possible), style="dim")
+    for number, chapter in enumerate(story.chapters, start=1):
+        console.print(Text(demo_report.titled(number, chapter), style="bold"), soft_wrap=True)
+        console.print(demo_report.as_lines(evidence(story, chapter)))
+        console.print()
+        lines = demo_report.table(story, predictions, chapter.act.first, chapter.act.last)
+        console.print(demo_report.as_table(lines))
+        console.print()
+    console.print(demo_report.caution(story), style="dim")
     console.print()

@@ -1,65 +1,102 @@
-"""What a pipeline's topics tell, as a story in five phases. Pure: records go in, words and numbers come out."""
+"""What a pipeline's topics tell, as three chapters, one a drift. Pure: records go in, words and numbers come out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import StrEnum
 from statistics import fmean
+from typing import NamedTuple
 
+from selfheal.acts import Act, Plan, Truth
+from selfheal.tail_lines import REFUSALS
+from shared.bundle import Costs
 from shared.records import FIRST_VERSION, Event, Metrics
 
-LIFT_AFTER = 4  # batches served by an adapter before we speak of what it brought
-SILENT = ("service-started", "service-stopped", "heal-finished")  # said by other events as well
+H = 5.0  # about where the alarm rings, until an alarm says where exactly
+# Said by another event as well, or only the machinery at work.
+SILENT = (
+    "service-started", "service-stopped", "heal-requested", "drift-detected", "fenced", "thinning-changed",
+    "record-refused",
+)  # fmt: skip
 
 
-class Phase(IntEnum):
-    """Where the story stands."""
+class Outcome(StrEnum):
+    """How a drift went, as the topics tell it; not as the plan wants it."""
 
-    CLEAN = 0
-    DRIFT = 1
-    DETECT = 2
-    HEAL = 3
-    LIFT = 4
-
-
-TITLES = {
-    Phase.CLEAN: "clean",
-    Phase.DRIFT: "drift",
-    Phase.DETECT: "noticed",
-    Phase.HEAL: "healing",
-    Phase.LIFT: "lift",
-}
+    AHEAD = "to come"
+    UNSEEN = "not noticed"
+    SEEN = "noticed"
+    REFUSED = "refused"
+    HEALED = "healed"
+    TAKEN_BACK = "taken back"
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What the demo streams. drift_from: the first drifted batch. threshold: FIDI's."""
+class Chapter(NamedTuple):
+    """What was said and measured about one drift, from its first batch to the next drift. alarm: of the monitor.
+    verdict: of the healer; the diagnosis that led to a repair, else the newest refusal. activated: the first repair.
+    ended: it was taken out of force. learned: an adapter that labels trained was put in force. drifted: labelled rows
+    of the drift; repaired: those of them that an adapter scored."""
 
-    batches: int
-    drift_from: int
-    threshold: float = 1.0
+    act: Act
+    outcome: Outcome
+    alarm: Event | None
+    verdict: Event | None
+    activated: Event | None
+    ended: Event | None
+    learned: Event | None
+    drifted: list[Metrics]
+    repaired: list[Metrics]
+
+
+class Pair(NamedTuple):
+    """Accuracy and cost per transaction, means over batches."""
+
+    accuracy: float
+    cost: float
 
 
 @dataclass
 class Story:
-    """rows by batch_idx, as last written; events as they came, without the silent ones."""
+    """rows by batch_idx, as last written; events as they came; told: those of them that are worth a line."""
 
     plan: Plan
+    truth: Mapping[int, Truth]
+    costs: Costs = field(default_factory=Costs)
     rows: dict[int, Metrics] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
+    told: list[Event] = field(default_factory=list)
+    _number: dict[str, int] = field(default_factory=dict)
 
     def add_row(self, row: Metrics) -> bool:
-        """Take a metrics row in; whether it settles its batch (for the first time)."""
+        """Take a metrics row in; whether all is known about its batch now (for the first time)."""
         before = self.rows.get(row.batch_idx)
         self.rows[row.batch_idx] = row
-        return row.settled and not (before is not None and before.settled)
+        self._number[row.batch_id] = row.batch_idx
+        return done(row) and not (before is not None and done(before))
 
     def add_event(self, event: Event) -> bool:
         """Take an event in; whether it is worth a line."""
-        if event.kind in SILENT:
-            return False
+        worth = event.kind not in SILENT and event.facts.get("purpose") != "learn" and self._new(event)
         self.events.append(event)
+        if worth:
+            self.told.append(event)
+        return worth
+
+    def _new(self, event: Event) -> bool:
+        """Nothing is said twice."""
+        before = next((e for e in reversed(self.told) if e.kind == event.kind), None)
+        match event.kind:
+            case "diagnosed":
+                known = before is not None and _alike(before, event, "verdict", "reason")
+                return event.facts.get("n_blocks") != 0 and not known
+            case "heal-finished":
+                chapter = self.chapter
+                return chapter is None or chapter.outcome != Outcome.TAKEN_BACK
+            case "adapter-rejected":
+                return before is None or not _alike(before, event, "verdict")
+            case "drift-ended":
+                return "version" in event.facts  # else it is FIDI's own, which averages ten batches
         return True
 
     @property
@@ -67,54 +104,101 @@ class Story:
         return self.rows[max(self.rows)] if self.rows else None
 
     @property
-    def settled(self) -> int:
+    def done(self) -> int:
         """Batches about which nothing is still to come."""
-        return sum(row.settled for row in self.rows.values())
+        return sum(done(row) for row in self.rows.values())
 
     @property
     def active(self) -> str:
-        """The version that is served now."""
-        done = [row for _, row in sorted(self.rows.items()) if row.settled]
-        return done[-1].next_version if done else FIRST_VERSION
+        """The version that is served from the newest batch on."""
+        return FIRST_VERSION if self.newest is None else self.newest.next_version
+
+    @property
+    def threshold(self) -> float:
+        """z at which the alarm rings."""
+        said = (e.facts.get("threshold") for e in self.events if e.kind == "alarm")
+        return next((h for h in said if isinstance(h, int | float)), H)
+
+    def batch_of(self, event: Event) -> int | None:
+        """The number of the batch that an event is about; the healer names it by its id."""
+        number = event.facts.get("batch_idx")
+        if isinstance(number, int):
+            return number
+        return self._number.get(str(event.facts.get("batch_id")))
 
     def scored(self, first: int = 1, last: int | None = None) -> list[Metrics]:
         """Rows of the batches first..last whose labels are known, in order."""
         end = self.plan.batches if last is None else last
         return [r for i, r in sorted(self.rows.items()) if first <= i <= end and r.accuracy_healed is not None]
 
-    def served_by_adapter(self) -> list[Metrics]:
-        """Drifted batches that were scored by an adapter the healer made."""
-        return [r for r in self.scored(self.plan.drift_from) if r.adapter_version != FIRST_VERSION]
+    def best(self, rows: Sequence[Metrics]) -> Pair:
+        """Of Bayes' rule, told the drift, over the batches of the rows."""
+        return Pair(*map(fmean, zip(*(self.truth[r.batch_idx].best(self.costs) for r in rows), strict=True)))
 
-    def first_sign(self) -> Event | None:
-        """What the monitor noticed first about the drift."""
-        for event in self.events:
-            batch = event.facts.get("batch_idx")
-            noticed = event.kind in ("drift-detected", "heal-requested")
-            if noticed and isinstance(batch, int) and batch >= self.plan.drift_from:
-                return event
-        return None
+    def nobody(self, rows: Sequence[Metrics]) -> Pair:
+        """Of flagging nobody, over the batches of the rows."""
+        return Pair(*map(fmean, zip(*(self.truth[r.batch_idx].nobody(self.costs) for r in rows), strict=True)))
 
     @property
-    def phase(self) -> Phase:
+    def chapters(self) -> list[Chapter]:
+        return [self._chapter(i) for i in range(len(self.plan.acts))]
+
+    @property
+    def chapter(self) -> Chapter | None:
+        """The one that is told now, None before the first."""
         newest = self.newest
-        if newest is None or newest.batch_idx < self.plan.drift_from:
-            return Phase.CLEAN
-        healed = len(self.served_by_adapter())
-        if healed >= LIFT_AFTER:
-            return Phase.LIFT
-        if healed or self.active != FIRST_VERSION:
-            return Phase.HEAL
-        return Phase.DETECT if self.first_sign() is not None else Phase.DRIFT
+        now = None if newest is None else self.plan.act(newest.batch_idx)
+        return None if now is None else self._chapter(now)
 
-    def explanation(self) -> str:
-        """What happens now, for somebody who sees this for the first time."""
-        return _EXPLAIN[self.phase](self)
+    def _chapter(self, index: int) -> Chapter:
+        act, until = self.plan.acts[index], self.plan.until(index)
+        said = list(self._between(act.first, until))
+        alarm = _first(said, lambda e: e.kind == "alarm")
+        repair = _first(said, lambda e: e.kind == "heal-finished" and e.facts.get("purpose") == "diagnose")
+        refusals = [e for e in said if e.kind == "diagnosed" and e.facts.get("verdict") in REFUSALS]
+        put = [e for e in said if e.kind == "adapter-activated"]
+        activated = _first(put, lambda e: e.facts.get("reason") != "learned")
+        learned = _first(put, lambda e: e.facts.get("reason") == "learned")
+        ended = None
+        if activated is not None:
+            after = said[said.index(activated) :]
+            ended = _first(
+                after, lambda e: e.kind == "rolled-back" or (e.kind == "drift-ended" and "version" in e.facts)
+            )
+        drifted = self.scored(act.first, act.last)
+        outcome = self._outcome(act, alarm, activated, ended, bool(refusals))
+        return Chapter(
+            act, outcome, alarm, repair or (refusals[-1] if refusals else None), activated, ended, learned, drifted,
+            [r for r in drifted if r.adapter_version != FIRST_VERSION],
+        )  # fmt: skip
+
+    def _between(self, first: int, last: int) -> Iterator[Event]:
+        for event in self.events:
+            number = self.batch_of(event)
+            if number is not None and first <= number <= last:
+                yield event
+
+    def _outcome(
+        self, act: Act, alarm: Event | None, activated: Event | None, ended: Event | None, refused: bool
+    ) -> Outcome:
+        if activated is not None:
+            return Outcome.TAKEN_BACK if ended is not None and ended.kind == "rolled-back" else Outcome.HEALED
+        if refused:
+            return Outcome.REFUSED
+        if alarm is not None:
+            return Outcome.SEEN
+        return Outcome.AHEAD if self.newest is None or self.newest.batch_idx < act.first else Outcome.UNSEEN
 
 
-def percent(value: float | None) -> str:
-    """72% for 0.724."""
-    return "-" if value is None else f"{value:.0%}"
+def done(row: Metrics) -> bool:
+    """Nothing about the batch is still to come: its decisions are made and its labels are in."""
+    return row.settled and row.accuracy_healed is not None
+
+
+def measured(rows: Sequence[Metrics], whose: str) -> Pair | None:
+    """Means over labelled rows. whose: healed (as served) or shadow (frozen)."""
+    accuracy, cost = mean(rows, f"accuracy_{whose}"), mean(rows, f"cost_{whose}")
+    return None if accuracy is None or cost is None else Pair(accuracy, cost)
 
 
 def mean(rows: Sequence[Metrics], column: str) -> float | None:
@@ -123,47 +207,9 @@ def mean(rows: Sequence[Metrics], column: str) -> float | None:
     return fmean(values) if values else None
 
 
-def _clean(story: Story) -> str:
-    right = mean(story.scored(last=story.plan.drift_from - 1), "accuracy_healed")
-    so_far = f"It is right about {percent(right)} of them. " if right is not None else ""
-    return (
-        f"Transactions look as they did in training. {so_far}FIDI watches how far the average of V14 has moved, in "
-        f"standard deviations; over {story.plan.threshold:g} would mean drift."
-    )
+def _alike(a: Event, b: Event, *names: str) -> bool:
+    return all(a.facts.get(name) == b.facts.get(name) for name in names)
 
 
-def _drift(story: Story) -> str:
-    now = mean(story.scored(story.plan.drift_from), "accuracy_shadow")
-    fell = f" and it is right about only {percent(now)} of them" if now is not None else ""
-    return (
-        f"Since batch {story.plan.drift_from} the V14 of honest customers lies 2.2 lower, where fraud used to be. "
-        f"Nobody told the model{fell}. FIDI averages ten batches, so it rises step by step."
-    )
-
-
-def _detect(story: Story) -> str:
-    sign = story.first_sign()
-    return (
-        f"Noticed: {sign.message if sign else ''}. The monitor writes a heal request that names the rows by their "
-        "offsets; the healer, another process, fetches exactly those. Scoring goes on meanwhile."
-    )
-
-
-def _heal(story: Story) -> str:
-    return (
-        "The healer fits a small adapter (8,321 numbers) around the frozen network and publishes it on a topic; the "
-        f"scorer swaps it in between two batches. Now served: {story.active}."
-    )
-
-
-def _lift(story: Story) -> str:
-    rows = story.served_by_adapter()
-    served, frozen = mean(rows, "accuracy_healed"), mean(rows, "accuracy_shadow")
-    return (
-        "Every batch is also scored by the frozen network alone, the shadow: the proof that a repair helps, batch by "
-        f"batch. Since the first adapter: right about {percent(served)} as served, {percent(frozen)} frozen. "
-        "What stops helping is taken back."
-    )
-
-
-_EXPLAIN = {Phase.CLEAN: _clean, Phase.DRIFT: _drift, Phase.DETECT: _detect, Phase.HEAL: _heal, Phase.LIFT: _lift}
+def _first(events: Sequence[Event], wanted: Callable[[Event], bool]) -> Event | None:
+    return next((e for e in events if wanted(e)), None)
