@@ -31,7 +31,8 @@ bench: $(STAMP)  ## speed beside a ceiling and beside Quix Streams (which it ins
 	$(BIN)/python -m bench
 
 chaos: $(STAMP)  ## 5 seeds of 5 minutes: everything is killed, stopped and fenced, then audited (CHAOS=".." for options)
-	@for seed in 1 2 3 4 5; do $(BIN)/selfheal chaos --seed $$seed --minutes 5 --out runs/chaos-$$seed $(CHAOS); done
+	@failed=0; for seed in 1 2 3 4 5; do \
+	  $(BIN)/selfheal chaos --text --seed $$seed --minutes 5 --out runs/chaos-$$seed $(CHAOS) || failed=1; done; exit $$failed
 
 lock: $(STAMP)  ## constraints.txt anew, from pyproject.toml and what the registry holds today
 	@tools/lock
