@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from selfheal.chaos.plan import Act, Kind
 from selfheal.chaos.victims import Victim
-from selfheal.chaos.world import Missed, Step, World, aside, until, wait
+from selfheal.chaos.world import Missed, NotBegun, Step, World, aside, until, wait
 from selfheal.child import Child
 from selfheal.restarts import FENCED
 from shared.errors import OperatorError, TimedOut
@@ -28,7 +28,7 @@ GROW_BY = 2
 
 def kill(world: World, act: Act) -> Step:
     victim = world.victim(act)
-    yield from until(victim.ready, READY_S, f"{victim.name} runs")
+    yield from _runs(victim)
     before = victim.child.pid
     world.killed_now(victim, signal.SIGKILL)
     yield from _next_life(victim, before)
@@ -37,7 +37,7 @@ def kill(world: World, act: Act) -> Step:
 def crash(world: World, act: Act) -> Step:
     """Raises Missed where the armed process did not die there: it is tried again."""
     victim, began_ms = world.victim(act), epoch_ms()
-    yield from until(victim.ready, READY_S, f"{victim.name} runs")
+    yield from _runs(victim)
     before = victim.child.pid
     victim.arm(f"{act.point}:{act.passing}")
     world.killed_now(victim, signal.SIGKILL, left_alone=False)
@@ -57,7 +57,7 @@ def crash(world: World, act: Act) -> Step:
 
 def term(world: World, act: Act) -> Step:
     victim = world.victim(act)
-    yield from until(victim.ready, READY_S, f"{victim.name} runs")
+    yield from _runs(victim)
     victim.signal(signal.SIGTERM)
     yield from until(lambda: victim.child.exit_code is not None, END_S, f"{victim.name} ends when asked to")
     if victim.child.exit_code:
@@ -68,7 +68,7 @@ def term(world: World, act: Act) -> Step:
 def pause(world: World, act: Act) -> Step:
     """It goes on, or ends and comes back: which of both is its own affair, the audit judges."""
     victim = world.victim(act)
-    yield from until(victim.ready, READY_S, f"{victim.name} runs")
+    yield from _runs(victim)
     pid = victim.child.pid
     victim.signal(signal.SIGSTOP)
     yield from wait(act.lasts_s)
@@ -83,7 +83,7 @@ def pause(world: World, act: Act) -> Step:
 
 def zombie(world: World, act: Act) -> Step:
     victim = world.victim(act)
-    yield from until(victim.ready, READY_S, f"{victim.name} runs")
+    yield from _runs(victim)
     victim.signal(signal.SIGSTOP)
     asleep = time.monotonic()
     try:
@@ -96,7 +96,7 @@ def zombie(world: World, act: Act) -> Step:
 
 def double(world: World, act: Act) -> Step:
     victim = world.victim(act)
-    yield from until(victim.ready, READY_S, f"{victim.name} runs")
+    yield from _runs(victim)
     twin = yield from _twin(world, victim)
     yield from _one_is_fenced(world, victim, twin, "a second one")
 
@@ -169,6 +169,14 @@ def _in_sync(world: World) -> bool:
                  for p in copies(world.kafka, t, budget_s=2.0).values()]  # fmt: skip
         return all(len(p.in_sync) == len(p.replicas) for p in found)
     return False
+
+
+def _runs(victim: Victim) -> Step:
+    """Raises NotBegun: another act, on the broker maybe, has not let it come back so far."""
+    try:
+        yield from until(victim.ready, READY_S, f"{victim.name} runs")
+    except Missed as exc:
+        raise NotBegun(str(exc)) from exc
 
 
 def _next_life(victim: Victim, before: int | None) -> Step:

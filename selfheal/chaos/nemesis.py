@@ -19,7 +19,7 @@ from selfheal.chaos.plan import Act
 from selfheal.chaos.report import Outcome, judged
 from selfheal.chaos.victims import Victim
 from selfheal.chaos.watch import Watch
-from selfheal.chaos.world import Missed, Step, World
+from selfheal.chaos.world import Missed, NotBegun, Step, World
 from selfheal.local import LocalPipeline
 from shared.errors import OperatorError, TimedOut
 
@@ -124,8 +124,9 @@ def _perform(world: World, acts: list[Act], load: Load, tell: Say) -> None:
                 pass
             except Missed as exc:
                 tell(f"{act}: {exc}")
-                tries[act.point] += 1
-                if act.kind == "crash" and tries[act.point] < TRIES:
+                what = act.point or str(act)
+                tries[what] += 1
+                if (act.kind == "crash" or isinstance(exc, NotBegun)) and tries[what] < TRIES:
                     world.record.missed.append(str(exc))
                     due.append(replace(act, at_s=now, passing=1))
                 else:

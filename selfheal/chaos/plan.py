@@ -43,6 +43,7 @@ _ONCE = frozenset({"session.after-fencing", "monitor.before-state-read", "scorer
 _SELDOM = frozenset({p for p in CRASH_POINTS if p.startswith("healer.")} | {"monitor.between-control-and-state"})
 
 
+_BROKERS = ("broker-restart", "broker-kill", "node-kill", "leader-kill")
 _LONG = ("pause", "zombie", "double")
 
 
@@ -149,4 +150,13 @@ def _long_ones_first(acts: list[Act], rng: random.Random) -> list[Act]:
     early, kept = acts[:last], [a for a in acts[last:] if a.kind not in _LONG]
     for act in (a for a in acts[last:] if a.kind in _LONG):
         early.insert(rng.randrange(len(early) + 1), act)
-    return early + kept
+    return _apart(early + kept)
+
+
+def _apart(acts: list[Act]) -> list[Act]:
+    """What is done to brokers comes at even distances, and not last: all services are down with the only one."""
+    broken = [a for a in acts if a.kind in _BROKERS]
+    others = [a for a in acts if a.kind not in _BROKERS]
+    for i, act in enumerate(broken):
+        others.insert(int(len(acts) * (i + 0.7) / (len(broken) + 0.6)), act)
+    return others

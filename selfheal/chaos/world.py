@@ -48,6 +48,10 @@ class Missed(SelfhealError):
     """What an act waits for did not come in its time."""
 
 
+class NotBegun(Missed):
+    """Nothing has been done yet: the act can be tried again as it is."""
+
+
 class World:
     """say: told of everything that is done, from the thread that runs the acts."""
 
