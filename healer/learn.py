@@ -52,7 +52,7 @@ def learn(
     model = model_of(bundle, base)
     model.freeze_for_healing()
     learning = {name_of(k): p for k, p in model.named_parameters() if p.requires_grad}
-    anchor, adam = Anchor(bundle, learning), Adam(learning, LEARNING_RATE, base.optim)
+    anchor, adam = Anchor(bundle, learning, len(x)), Adam(learning, LEARNING_RATE, base.optim)
     rows = (x[:, list(base.order)] if base.order else x) - base.shift
     rows /= base.scale
     with torch.no_grad():  # the backbone is frozen: one pass serves all steps
