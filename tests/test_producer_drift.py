@@ -247,7 +247,7 @@ def test_a_generator_step_needs_an_informative_feature() -> None:
 
 
 def test_every_scenario_is_clean_first_and_then_does_what_it_says() -> None:
-    assert [s for s in SCENARIOS if s != "reference"] == [f"S{i}" for i in range(15)]
+    assert [s for s in SCENARIOS if s != "reference"] == [f"S{i}" for i in range(16)]
     for name, scenario in SCENARIOS.items():
         stream = Synthetic(3, 200, scenario.steps, scenario.generator, scenario.exact)
         clean = Synthetic(3, 200, (), scenario.generator, scenario.exact)
@@ -261,8 +261,8 @@ def test_the_reference_scenario_moves_normals_from_the_first_batch() -> None:
     assert near(fraud[:, V14].mean(), -2.5)
     with pytest.raises(OperatorError, match="fixed strength"):
         find("S1", 3.5)
-    with pytest.raises(OperatorError, match="no scenario 'S15'; there are reference, S0"):
-        find("S15")
+    with pytest.raises(OperatorError, match="no scenario 'S16'; there are reference, S0"):
+        find("S16")
 
 
 def test_exact_batches_have_their_share_of_frauds() -> None:
