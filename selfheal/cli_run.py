@@ -20,10 +20,10 @@ Partitions = Annotated[
 
 @app.command(rich_help_panel=RUNNING)
 def demo(data_dir: DataDir = DATA_DIR) -> None:
-    """Watch a model drift, heal and be judged: under 90 seconds, nothing to prepare.
+    """Watch three drifts: one healed, one refused, one repair taken back. Under 90 seconds, nothing to prepare.
 
-    Starts a real Kafka, trains a model, runs the four services, streams clean batches and then a drift. The report
-    and every number stay in runs/demo-<time>.
+    Starts a real Kafka, trains a model, runs the four services under policy guarded. The report with its pictures and
+    every number stay in runs/demo-<time>.
     """
     from rich.console import Console
 
@@ -60,8 +60,11 @@ def up(
     ] = None,
     policy: Annotated[
         str,
-        typer.Option(envvar="MONITOR_POLICY", metavar="reference|observe", help="Heal as published, or only measure."),
-    ] = "reference",
+        typer.Option(
+            envvar="MONITOR_POLICY", metavar="guarded|reference|observe",
+            help="Diagnose, heal what can be healed and refuse the rest; heal as published; or only measure.",
+        ),
+    ] = "guarded",
     rate: Annotated[float, typer.Option(min=0, metavar="R", help="Of the producer: batches/s, 0 all it can.")] = 5.0,
     label_delay: Annotated[
         str, typer.Option(metavar="N|never", help="Of the producer: labels follow their batch by N batches.")
@@ -69,7 +72,7 @@ def up(
     scenario: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", show_default="30 clean batches, then S12's drift",
+            metavar="NAME", show_default="30 clean batches, then V14 arrives x10, on and off",
             help="Of the producer: a named drift (selfheal produce --list-scenarios).",
         ),
     ] = None,
@@ -77,7 +80,7 @@ def up(
         list[str] | None, typer.Option(metavar="STEP", help="Of the producer: a drift step, as in `selfheal produce`.")
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, show_default="998 for that, else 42", help="Of the producer.")
+        int | None, typer.Option(min=0, show_default="42", help="Of the producer.")
     ] = None,
     partitions: Partitions = 6,
     data_dir: DataDir = DATA_DIR,

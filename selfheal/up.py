@@ -20,9 +20,9 @@ from shared.settings import BOOTSTRAP_ENV
 
 LOOK_EVERY_S = 0.5
 READY_S = 90.0
-# What streams when nobody says otherwise: 30 clean batches, then the published drift. The seed is chosen: no batch
-# before the drift has more than 3 conflicts, where 5 ask for a heal, so the first heal belongs to the drift.
-STREAM = ("--seed", "998", "--drift", "shift:V14:-2.2:class=normal,from=31")
+# What streams when nobody says otherwise: 30 clean batches, then a feed that sends V14 in another unit for 60 batches,
+# and again after 60 more.
+STREAM = ("--drift", "unit:V14:10:from=31,every=60")
 Say = Callable[[str, str], None]
 
 

@@ -1,4 +1,4 @@
-"""`docker compose up` as a newcomer would run it: waits until predictions flow and an adapter that was healed serves,
+"""`docker compose up` as a newcomer would run it: waits until predictions flow and a repair of its drift serves,
 with three scorers sharing the work, then takes it all down. Exit code 0 when that came to pass, 1 when it did not."""
 
 from __future__ import annotations
@@ -49,12 +49,11 @@ def main() -> None:
 
 def look(kafka: dict[str, str], began: float) -> None:
     """Raises TimeoutError: what did not happen."""
-    kinds: set[str] = set()
     predictions = 0
 
     def healed() -> bool:
-        kinds.update(decode_event(record.value).kind for record in events.take(0.2))
-        return "adapter-activated" in kinds
+        told = [decode_event(record.value) for record in events.take(0.2)]
+        return any(e.kind == "adapter-activated" and e.facts.get("verdict") == "units" for e in told)
 
     def flow() -> bool:
         nonlocal predictions
@@ -69,7 +68,7 @@ def look(kafka: dict[str, str], began: float) -> None:
         for what, condition in (
             ("50 predictions", flow),
             ("three scorers share the partitions", shared),
-            ("a healed adapter serves", healed),
+            ("the changed unit is diagnosed, and a repair serves", healed),
         ):
             wait(condition, what)
             say(began, what)
