@@ -111,7 +111,7 @@ def test_the_commands_of_the_issue_are_there() -> None:
     names = {name for name, _ in commands()}
     assert names >= {
         "broker", "topics", "train", "score", "heal", "monitor", "produce", "replay", "tail", "status", "pin", "unpin",
-        "up", "demo", "experiment reference", "health", "settings",
+        "up", "demo", "experiment reference", "experiment gauntlet", "health", "settings",
     }  # fmt: skip
 
 
@@ -142,4 +142,4 @@ def test_health_follows_the_age_of_the_file(
 def test_list_scenarios_needs_no_broker(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(monkeypatch, "produce", "--list-scenarios") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["reference", *(f"S{i}" for i in range(15))]
+    assert [line.split()[0] for line in lines] == ["reference", *(f"S{i}" for i in range(16))]
