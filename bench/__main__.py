@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import latency, throughput
+from bench import heal, latency, throughput
 from selfheal.broker import EmbeddedBroker
 from selfheal.training import train
 from shared.kafka import create_topics
@@ -38,16 +38,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds; medians are printed")
     parser.add_argument("--seconds", type=float, default=20, help="of each latency measurement")
     parser.add_argument("--no-quix", action="store_true", help="leave Quix Streams out (it is installed when missing)")
-    parser.add_argument("--only", choices=["throughput", "latency"], help="one part alone")
+    parser.add_argument("--only", choices=["throughput", "latency", "heal"], help="one part alone")
     parser.add_argument("--out", type=Path, default=Path(".selfheal/bench"), help="folder for results.json and logs")
     options = parser.parse_args()
     console = Console()
     options.out.mkdir(parents=True, exist_ok=True)
-    quix = None if options.no_quix or options.only == "latency" else quix_python(Path(".selfheal/bench-venv"))
+    quix = None if options.no_quix or options.only in ("latency", "heal") else quix_python(Path(".selfheal/bench-venv"))
     results: dict[str, object] = {}
     with tempfile.TemporaryDirectory(prefix="selfheal-bench-") as tmp:
         bundle = Path(tmp) / "bundle"
         train(bundle)
+        if options.only in (None, "heal"):
+            healed = heal.run(bundle, rounds=max(options.rounds, 5), say=console.print)
+            results["heal"] = healed
+            console.print(_heal_table(healed))
+        if options.only == "heal":
+            return _written(options.out, results, console)
         with EmbeddedBroker(Path(tmp) / "kafka") as broker:
             bootstrap = broker.start()
             for prefix in ("bench-throughput", "bench-latency"):
@@ -66,8 +72,21 @@ def main() -> None:
                 )  # fmt: skip
                 results["latency"] = found
                 console.print(_latency_table(found))
-    (options.out / "results.json").write_text(json.dumps(results, indent=1))
-    console.print(f"results: {options.out / 'results.json'}")
+    _written(options.out, results, console)
+
+
+def _written(out: Path, results: dict[str, object], console: Console) -> None:
+    (out / "results.json").write_text(json.dumps(results, indent=1))
+    console.print(f"results: {out / 'results.json'}")
+
+
+def _heal_table(rows: dict[str, dict[str, float]]) -> Table:
+    table = Table(title=f"one heal of policy guarded, {heal.ROWS:,} rows x 10, at most {heal.WANTED_MS:.0f} ms wanted")
+    for column in ("", "median ms", "max ms", "max CPU ms"):
+        table.add_column(column, justify="right")
+    for name, r in rows.items():
+        table.add_row(name, f"{r['median_ms']:.0f}", f"{r['max_ms']:.0f}", f"{r['max_cpu_ms']:.0f}")
+    return table
 
 
 def _throughput_table(rows: dict[str, dict[str, float]]) -> Table:
