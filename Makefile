@@ -15,7 +15,7 @@ install: $(STAMP)  ## .venv with everything in it; quick when nothing changed
 $(STAMP): pyproject.toml constraints.txt tools/install tools/excludes.txt
 	@tools/install
 
-demo: $(STAMP)  ## a model drifts, heals and is judged, on a real Kafka, in about a minute
+demo: $(STAMP)  ## three drifts on a real Kafka: one healed, one refused, one repair taken back
 	@$(BIN)/selfheal demo
 
 check: $(STAMP)  ## format, lint, types, import rules
