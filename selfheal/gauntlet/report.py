@@ -22,6 +22,7 @@ HEALED, REFUSED, NOTHING, LABELS, TAILS = (
     "Heavy tails (Student t, 3 degrees of freedom)",
 )  # fmt: skip
 GROUPS = (HEALED, REFUSED, NOTHING, LABELS, TAILS)
+BEGIN, END = "<!-- gauntlet: written by tools/healing_tables.py -->", "<!-- /gauntlet -->"
 WAYS = ("frozen", "published", "healed", "oracle", "all_negative")
 NAMES = ("frozen", "published method", "healed", "best possible", "flagging nobody")
 
@@ -113,6 +114,19 @@ def _quiet_section(found: Gauntlet) -> list[Block]:
     if not found.quiet:
         return []
     return [Heading(2, "Quiet streams"), Words(QUIET_WORDS), quiet(found.quiet.values())]
+
+
+def filled(page: str, found: Gauntlet) -> str:
+    """A page of Markdown with the measured tables between its two marks. Raises OperatorError: no such marks."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise OperatorError(f"no place for the tables: the page needs a line {BEGIN} and, below it, a line {END}")
+    blocks: list[Block] = [
+        Words(f"`{found.command}`, mean of {found.seeds} seeds:"), Points(in_short(found)), recovery(found.scenarios),
+        *([quiet(found.quiet.values())] if found.quiet else []),
+    ]  # fmt: skip
+    return f"{before}{begin}\n\n{as_markdown(blocks)}\n{end}{after}"
 
 
 def group_of(name: str) -> str:
