@@ -166,13 +166,13 @@ def out_of_bounds(knowledge: Knowledge, alignment: Alignment) -> str | None:
 
 
 def _same_flags(profile: Profile, window: Window) -> bool:
-    """Shares above both thresholds, flag and cost, are the reference's within HARMLESS[0] and what chance allows."""
+    """Shares above both thresholds, flag and cost, are the reference's within HARMLESS[0] and 3 standard errors."""
     normal, fraud = profile.columns[profile.d]
     usual = np.concatenate([normal, fraud])
     for p in (profile.flag, cost_threshold(profile.costs)):
         cut = log_odds(min(max(p, 1e-9), 1 - 1e-9))
         now, then = float((window.score > cut).mean()), float((usual > cut).mean())
-        if abs(now - then) > HARMLESS[0] + 2 * (then * (1 - then) / len(window.score)) ** 0.5:
+        if abs(now - then) > HARMLESS[0] + 3 * (then * (1 - then) / len(window.score)) ** 0.5:
             return False
     return True
 
