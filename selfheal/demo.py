@@ -33,7 +33,7 @@ from shared.telemetry import wall_clock
 from shared.topics import topic_name
 
 PLAN = Plan()
-RATE = 1.5  # batches/s: slow enough to read along
+RATE = 1.6  # batches/s: slow enough to read along
 PARTITIONS = 2  # every demo leaves its topics: few files each
 READY_S, STUCK_S, FRAME_S = 60.0, 30.0, 0.2
 
