@@ -191,6 +191,7 @@ def _revived(victim: Victim) -> Step:
 
 
 def _twin(world: World, victim: Victim) -> Generator[None, None, Child]:
+    """Raises NotBegun: the second process did not come up, as it may not while a broker is away."""
     twin = victim.child.twin(world.logs / f"{victim.name}-twin-{len(world.twins)}.log")
     world.twins.append(twin)
     twin.launch()
@@ -198,9 +199,9 @@ def _twin(world: World, victim: Victim) -> Generator[None, None, Child]:
         yield from until(
             lambda: _ended(twin) or twin.pid in world.watch.started, READY_S, f"a second {victim.name} is ready"
         )
-    except Missed:
+    except Missed as exc:
         twin.join(0.0)
-        raise
+        raise NotBegun(str(exc)) from exc
     return twin
 
 
@@ -210,18 +211,24 @@ def _ended(twin: Child) -> bool:
 
 
 def _one_is_fenced(world: World, victim: Victim, twin: Child, what: str) -> Step:
-    """One of two of the same slot ends with the exit code that says so; the supervised one is left at work."""
+    """One of two of the same slot ends with the exit code that says so; the supervised one is left at work. Raises
+    NotBegun where the second one ended for another reason: nobody restarts it."""
+    older = victim.child.pid
 
-    def fenced() -> bool:
-        return (_ended(twin) and twin.exit_code == FENCED) or victim.child.exit_code == FENCED
+    def told() -> bool:
+        return _ended(twin) or victim.child.exit_code == FENCED
 
     try:
-        yield from until(fenced, READY_S, f"{what} as {victim.name} is fenced")
+        yield from until(told, READY_S, f"{what} as {victim.name} is fenced")
     except Missed as exc:
         world.record.faults.append(str(exc))
-    else:
-        loser = "the older" if victim.child.exit_code == FENCED else "the newer"
-        world.record.told.append(f"{what} as {victim.name}: {loser} process was fenced (exit code {FENCED})")
     twin.terminate()
     yield from until(lambda: _ended(twin), END_S, f"a second {victim.name} ends")
-    yield from _revived(victim)
+    if victim.child.exit_code == FENCED:
+        world.record.told.append(f"{what} as {victim.name}: the older process was fenced (exit code {FENCED})")
+    elif twin.exit_code == FENCED:
+        world.record.told.append(f"{what} as {victim.name}: the newer process was fenced (exit code {FENCED})")
+    elif twin.exit_code:
+        raise NotBegun(f"{what} as {victim.name} ended with exit code {twin.exit_code} before either was fenced")
+    if victim.child.pid != older:
+        yield from _revived(victim)

@@ -21,6 +21,7 @@ from selfheal.chaos.victims import Victim
 from selfheal.chaos.watch import Watch
 from selfheal.chaos.world import Missed, NotBegun, Step, World
 from selfheal.local import LocalPipeline
+from selfheal.restarts import FENCED
 from shared.errors import OperatorError, TimedOut
 
 PREFIX = "chaos"
@@ -153,7 +154,9 @@ def _occupy(world: World, act: Act, busy: bool) -> None:
 def _look_after(world: World, tell: Say) -> None:
     """A service that gave up with nobody's help would need a person: that is a fault, and the run goes on."""
     for victim in world.victims.values():
-        if victim.child.over and not victim.busy:
+        if victim.child.over and not victim.busy and victim.child.exit_code == FENCED and world.twins:
+            victim.revive()  # by a second one that we started, and that ended before this one knew
+        elif victim.child.over and not victim.busy:
             last = victim.child.log_tail().rpartition("\n")[2]
             text = f"{victim.name} gave up, exit code {victim.child.exit_code}: {last}"
             tell(text)
