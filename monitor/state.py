@@ -230,7 +230,7 @@ def load(parts: Mapping[str, bytes]) -> State | None:
         if "guard" in parts:
             state.guarded = restored(parts)
             state.learning = msgspec.json.decode(parts["learning"], type=Learning)
-    except (msgspec.DecodeError, ValueError, KeyError) as exc:
+    except (msgspec.DecodeError, ValueError, KeyError, RecursionError) as exc:
         raise OperatorError(
             f"the monitor's state cannot be read ({exc}): it was written by another version of this program. "
             "Run that version, or delete the state topic to start again from v1"

@@ -45,8 +45,9 @@ def kafka_settings(environ: Mapping[str, str] | None = None) -> dict[str, str]:
         if name.endswith("_FILE"):
             try:
                 value = Path(value).read_text(encoding="utf-8").strip()
-            except OSError as exc:
-                raise OperatorError(f"{name}: cannot read the file it names ({exc.strerror})") from exc
+            except (OSError, ValueError) as exc:  # no text; a path with a zero in it
+                why = exc.strerror if isinstance(exc, OSError) else "it is not text"
+                raise OperatorError(f"{name}: cannot read the file it names ({why})") from exc
             name = name.removesuffix("_FILE")
         key = name.removeprefix("KAFKA_").lower().replace("_", ".")
         if key in RESERVED:
