@@ -24,8 +24,9 @@ check: $(STAMP)  ## format, lint, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Two workers, each with a broker of its own: most tests wait for a broker or a process more than they compute.
 test: check  ## check, then every test, on an embedded broker
-	env -u KAFKA_BOOTSTRAP_SERVERS SELFHEAL_TEST_BROKER=embedded $(BIN)/pytest
+	env -u KAFKA_BOOTSTRAP_SERVERS SELFHEAL_TEST_BROKER=embedded $(BIN)/pytest -n 2 --dist loadfile
 
 bench: $(STAMP)  ## speed beside a ceiling and beside Quix Streams (which it installs elsewhere)
 	$(BIN)/python -m bench
