@@ -1,7 +1,8 @@
 """Learning from labels: the ReflexiveLayer alone, held near its start, on rows as the alignment reads them.
 
 Loss of a minibatch: BCE(p, label) + rule weight * BCE(p, rule) + ANCHOR * |w - w0|^2, w0 the bundle's own reflex. No
-entropy term: it rewards certainty, right or wrong.
+entropy term: it rewards certainty, right or wrong. What is published is the mean of the weights over the second half
+of the steps.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ LABELLED_MIN = 50  # below, a reflex would learn the noise
 
 
 class Learned(NamedTuple):
-    """The trained adapter, under its base's names; steps taken; loss of the last step's minibatch, bare; distance:
-    |w - w0| over all tensors of the reflex."""
+    """The trained adapter, under its base's names; steps taken; loss: of the labels in the last step's minibatch, bare;
+    distance: |w - w0| over all tensors of the reflex."""
 
     adapter: Adapter
     steps: int
@@ -71,12 +72,21 @@ def learn(
         torch.autograd.backward(total)
         adam.step()
         anchor.hold()
-        return label_loss
+        return label_loss.detach()
 
     steps = min(STEPS * max(fresh, 1), STEPS_MAX)
-    loss = [step() for _ in range(steps)][-1].item()
-    reflex = {k: p.detach().numpy().copy() for k, p in learning.items()}
+    for _ in range(steps - steps // 2 - 1):
+        step()
+    loss = step()
+    total = {name: torch.zeros_like(p) for name, p in learning.items()}
+    for _ in range(steps // 2):
+        loss = step()
+        for name, p in learning.items():
+            total[name] += p.detach()
+    # The mean of the second half's weights: a fixed rate keeps the last ones jumping about the minimum (Polyak and
+    # Juditsky 1992). Adam goes on from it with the moments of the last step.
+    reflex = {name: (t / (steps // 2)).numpy() for name, t in total.items()}
     adapter = msgspec.structs.replace(base, reflex=reflex, optim=adam.state())
     if not all(np.isfinite(n).all() for n in [*adapter.reflex.values(), *adapter.optim.values()]):
         raise Refused("the fit ran off to numbers that are not finite")
-    return Learned(adapter, steps, loss, anchor.distance())
+    return Learned(adapter, steps, loss.item(), anchor.distance(reflex))

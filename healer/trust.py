@@ -26,23 +26,24 @@ class Anchor:
 
     def __init__(self, bundle: Bundle, parameters: Mapping[str, Tensor], rows: int) -> None:
         self.radius = RADIUS * min(1.0, rows / RADIUS_ROWS)
-        self._pairs = [(p, torch.from_numpy(np.array(bundle.weights[name]))) for name, p in parameters.items()]
+        self._start = {name: bundle.weights[name] for name in parameters}
+        self._pairs = [(p, torch.from_numpy(np.array(self._start[name]))) for name, p in parameters.items()]
 
     def penalty(self) -> Tensor:
         """ANCHOR * |w - w0|^2, with its gradient."""
         return ANCHOR * torch.stack([((p - start) ** 2).sum() for p, start in self._pairs]).sum()
 
-    @torch.no_grad()
-    def distance(self) -> float:
-        """|w - w0|."""
-        return float(torch.stack([((p - start) ** 2).sum() for p, start in self._pairs]).sum().sqrt())
+    def distance(self, reflex: Mapping[str, Array]) -> float:
+        """|w - w0| of a reflex by the bundle's names."""
+        return float(np.sqrt(sum(float(((reflex[name] - start) ** 2).sum()) for name, start in self._start.items())))
 
     @torch.no_grad()
     def hold(self) -> None:
         """Bring w back to the nearest point within the radius."""
-        if (distance := self.distance()) > self.radius:
+        far = float(torch.stack([((p - start) ** 2).sum() for p, start in self._pairs]).sum().sqrt())
+        if far > self.radius:
             for p, start in self._pairs:
-                p.copy_(start + (p - start) * (self.radius / distance))
+                p.copy_(start + (p - start) * (self.radius / far))
 
 
 class RuleTrust(NamedTuple):
