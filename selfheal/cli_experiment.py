@@ -90,7 +90,9 @@ def gauntlet(
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", show_default="nothing is written", help="For gauntlet.json; made if missing."),
+        typer.Option(
+            metavar="DIR", show_default="nothing is written", help="For gauntlet.json and a report; made if missing."
+        ),
     ] = None,
     data_dir: DataDir = DATA_DIR,
 ) -> None:  # fmt: skip

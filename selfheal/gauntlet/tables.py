@@ -47,9 +47,13 @@ def _text(value: float | None, form: str) -> str:
 
 
 def as_json(scenarios: Mapping[str, Figures], first_seed: int, seeds: int, quiet: Sequence[Quiet] = ()) -> bytes:
-    """gauntlet.json. quiet: where quiet streams were run."""
+    """gauntlet.json. verdict_*: mean over the scenarios. quiet: where quiet streams were run."""
+    count = max(len(scenarios), 1)
     body = {
-        "first_seed": first_seed, "seeds": seeds, "scenarios": scenarios,
+        "first_seed": first_seed, "seeds": seeds,
+        "verdict_accuracy": sum(f.verdict_accuracy for f in scenarios.values()) / count,
+        "verdict_last": sum(f.verdict_last for f in scenarios.values()) / count,
+        "scenarios": scenarios,
         "quiet": {"labelled" if q.labelled else "unlabelled": q for q in quiet},
     }  # fmt: skip
     return msgspec.json.format(msgspec.json.encode(body), indent=1) + b"\n"

@@ -14,6 +14,7 @@ from monitor.export import events_json
 from producer.scenarios import CLEAN
 from selfheal.gauntlet.over_kafka import run_over_kafka
 from selfheal.gauntlet.play import play, play_quiet
+from selfheal.gauntlet.report import write
 from selfheal.gauntlet.tables import as_json, quiet_table, table
 from selfheal.gauntlet.world import ALL, variant
 from shared.bundle import write_whole
@@ -24,7 +25,7 @@ DIFFERENCES_SHOWN = 5
 def in_memory(
     names: Sequence[str], first_seed: int, seeds: int, quiet_batches: int, processes: int, out: Path | None
 ) -> None:
-    """Play, print the tables, write gauntlet.json. quiet_batches: in all, 0 for none."""
+    """Play, print the tables, write gauntlet.json and the report. quiet_batches: in all, 0 for none."""
     with _progress() as progress:
         bar = progress.add_task("streams", total=seeds * len(names))
         found = play(
@@ -43,6 +44,7 @@ def in_memory(
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         write_whole(out / "gauntlet.json", as_json(found, first_seed, seeds, quiet))
+        _say(f"report: {write(out)}")
 
 
 def on_kafka(kafka: Mapping[str, Any], names: Sequence[str] | None, seed: int, out: Path | None) -> bool:
