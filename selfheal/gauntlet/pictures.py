@@ -17,6 +17,7 @@ from monitor.plots import STYLE, png
 from producer.scenarios import CLEAN
 from selfheal.document import Picture
 from selfheal.gauntlet.summary import VERDICTS, Figures
+from selfheal.gauntlet.titles import titled
 from selfheal.gauntlet.world import variant
 
 PUBLISHED, NOBODY, INK = "#CC79A7", "#999999", "#333333"
@@ -31,7 +32,6 @@ MARKS = {
 COLUMNS: tuple[str, ...] = (
     "none", "harmless", "shift", "scale", "units", "fraud-rate", "both", "columns-swapped", "outage", "unexplained",
 )  # fmt: skip
-TITLE_CHARS = 46
 
 
 def drawn(scenarios: Mapping[str, Figures]) -> list[Picture]:
@@ -54,7 +54,7 @@ def gains(scenarios: Mapping[str, Figures], what: Literal["accuracy", "cost"]) -
             axes.plot(
                 [ways[way]], [y], marker, color=colour, markersize=size, markeredgewidth=2 if marker == "|" else 0
             )
-    axes.set_yticks(range(len(names)), [_titled(name, scenarios[name]) for name in names])
+    axes.set_yticks(range(len(names)), [titled(name) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
     axes.spines["left"].set_visible(False)
@@ -85,7 +85,7 @@ def curves(scenarios: Mapping[str, Figures]) -> Picture:
         _curve(axes, name, found)
     for axes in cells[len(scenarios) :]:
         axes.set_axis_off()
-    _legend(figure, ["frozen", "published", "oracle", "healed"])
+    _legend(figure, ["frozen", "published", "oracle", "healed"], lines=True)
     title = f"Accuracy batch by batch; drift begins after batch {CLEAN}"
     figure.suptitle(title, fontsize=13.5, fontweight="bold", x=0.01, ha="left")
     return Picture("curves.png", png(figure), f"{title}, a panel for each scenario")
@@ -102,7 +102,7 @@ def _curve(axes: Axes, name: str, found: Figures) -> None:
     axes.axvspan(0.5, CLEAN + 0.5, color="#009E73", alpha=0.08, linewidth=0)
     axes.set_ylim(0, 1.02)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    axes.set_title(_short(f"{name}: {found.description}", 34), fontsize=9, pad=4)
+    axes.set_title(titled(name), fontsize=9, pad=4)
     axes.tick_params(labelsize=8)
 
 
@@ -118,12 +118,12 @@ def verdicts(scenarios: Mapping[str, Figures]) -> Picture:
         if share >= 0.005:
             axes.text(x, y, f"{share:.0%}", ha="center", va="center", fontsize=9, color="white" if share > 0.6 else INK)
     for y, name in enumerate(names):
-        for verdict in VERDICTS[variant(name).plain]:
+        for verdict in _truth(name):
             x = COLUMNS.index(verdict)
             axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, edgecolor=SHADOW, linewidth=2))
     axes.set_xticks(range(len(COLUMNS)), COLUMNS, rotation=30, ha="left")
     axes.xaxis.tick_top()
-    axes.set_yticks(range(len(names)), [_titled(name, scenarios[name]) for name in names])
+    axes.set_yticks(range(len(names)), [titled(name) for name in names])
     axes.grid(visible=False)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
@@ -133,24 +133,28 @@ def verdicts(scenarios: Mapping[str, Figures]) -> Picture:
     return Picture("verdicts.png", png(figure), title)
 
 
+def _truth(name: str) -> Sequence[str]:
+    """Where the drift is off now and then, none is right as well."""
+    found = variant(name)
+    comes_and_goes = any(step.profile.every for step in found.scene.steps)
+    return [*VERDICTS[found.plain], *(["none"] if comes_and_goes else [])]
+
+
 def _shares(found: Figures) -> list[float]:
     total = sum(found.verdicts.values()) or 1
     return [found.verdicts.get(verdict, 0) / total for verdict in COLUMNS]
 
 
-def _legend(figure: Figure, ways: Sequence[str]) -> None:
+def _legend(figure: Figure, ways: Sequence[str], *, lines: bool = False) -> None:
+    """lines: strokes as in the curves, else marks."""
     marks = [MARKS[way] for way in ways]
     handles = [
+        Line2D([], [], color=colour, linestyle=(0, (4, 2)) if name == MARKS["oracle"][0] else "solid", label=name,
+               linewidth=2.6 if name == MARKS["healed"][0] else 1.6)
+        for name, colour, _, _ in marks
+    ] if lines else [
         Line2D([], [], color=colour, marker=marker, markersize=size * 0.9, linestyle="none", label=name,
                markeredgewidth=2 if marker == "|" else 0)
         for name, colour, marker, size in marks
     ]  # fmt: skip
     figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), frameon=False)
-
-
-def _titled(name: str, found: Figures) -> str:
-    return _short(f"{name}  {found.description}", TITLE_CHARS)
-
-
-def _short(text: str, chars: int) -> str:
-    return text if len(text) <= chars else text[: chars - 2].rstrip(" ,") + " .."

@@ -12,6 +12,7 @@ from selfheal.document import Block, Grid, Heading, Picture, Points, Words, as_h
 from selfheal.gauntlet import pictures
 from selfheal.gauntlet.quiet import Quiet
 from selfheal.gauntlet.summary import QUIET, VERDICTS, Figures
+from selfheal.gauntlet.titles import titled
 from selfheal.gauntlet.world import variant
 from selfheal.tail_lines import REFUSALS, score
 from shared.bundle import write_whole
@@ -94,6 +95,7 @@ def document(found: Gauntlet, drawn: Sequence[Picture]) -> list[Block]:
         ),
         cost, costs(found.scenarios),
         *_quiet_section(found),
+        Heading(2, "The drifts"), Points([f"**{n}** {f.description}" for n, f in found.scenarios.items()]),
         Heading(2, "How to read this"), Words(CAUTION, note=True),
     ]  # fmt: skip
 
@@ -193,7 +195,7 @@ def _recovered(name: str, f: Figures) -> list[str]:
     first = "-" if f.first_heal_median is None else f"{f.first_heal_median:g}"
     last = "never" if f.first_heal_max is None else f"{f.first_heal_max:g}"
     return [
-        f"{name} {f.description}", *(score(f.ways[way].accuracy) for way in WAYS[:4]),
+        titled(name), *(score(f.ways[way].accuracy) for way in WAYS[:4]),
         score(f.recovery_mean), score(f.recovery_min), "-" if first == "-" else f"{first} ({last})",
         f"{f.verdict_accuracy:.1%}", f"{f.worst_harm_accuracy * 100:.2f}", score(f.worst_harm_cost),
     ]  # fmt: skip
@@ -210,7 +212,9 @@ def costs(scenarios: Mapping[str, Figures]) -> Grid:
                 strong.add(len(rows))
             # Who flags nobody ranks nobody.
             ranked = ["-", "-"] if way == "all_negative" else [score(w.precision_at_k), score(w.recall_at_budget)]
-            rows.append([f"{name} {told}", score(w.accuracy), score(w.f1), score(w.cost), *ranked, f"{w.flagged:.1%}"])
+            rows.append(
+                [f"{titled(name)}: {told}", score(w.accuracy), score(w.f1), score(w.cost), *ranked, f"{w.flagged:.1%}"]
+            )
     return Grid(head, rows, frozenset(strong))
 
 
