@@ -13,7 +13,7 @@ STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e8eaed; --soft: #a2a9b4; --line: #3a3f47; --paper: #17191c;
   --mark: #22252a; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.2rem 1rem 4rem; max-width: 62rem; background: var(--paper); color: var(--ink);
+body { margin: 0 auto; padding: 1.2rem 1rem 4rem; max-width: 74rem; background: var(--paper); color: var(--ink);
   font: 16px/1.55 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; overflow-wrap: break-word; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: .5rem 0 1rem; }
 h2 { font-size: 1.2rem; margin: 2.4rem 0 .5rem; padding-top: .6rem; border-top: 1px solid var(--line); }
@@ -24,8 +24,11 @@ table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabu
 th, td { padding: .34rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--paper); }
 th { color: var(--soft); font-weight: 600; } tr.strong td { font-weight: 700; background: var(--mark); }
+@media (max-width: 40rem) { th, td { padding: .3rem .45rem; font-size: .82rem; }
+  th:first-child, td:first-child { white-space: normal; min-width: 7.5rem; max-width: 8.5rem; } }
 code { background: var(--mark); padding: .1em .35em; border-radius: 4px; font-size: .9em; }
-figure { margin: 1.2rem 0; } figure img { width: 100%; height: auto; border-radius: 6px; background: #fff; }
+figure { margin: 1.2rem 0; max-width: 64rem; }
+figure img { width: 100%; height: auto; border-radius: 6px; background: #fff; }
 """
 
 

@@ -20,7 +20,7 @@ from shared.errors import OperatorError
 
 HEALED, REFUSED, NOTHING, LABELS, TAILS = (
     "Healed from the rows alone", "Refused: only labels can help", "Nothing to heal", "With labels, 20 batches late",
-    "Heavy tails (Student t, 3 degrees of freedom)",
+    "Heavy tails",
 )  # fmt: skip
 GROUPS = (HEALED, REFUSED, NOTHING, LABELS, TAILS)
 BEGIN, END = "<!-- gauntlet: written by tools/healing_tables.py -->", "<!-- /gauntlet -->"
@@ -71,7 +71,7 @@ def document(found: Gauntlet, drawn: Sequence[Picture]) -> list[Block]:
     return [
         Heading(1, "Every kind of drift: what is healed, refused, taken back"),
         Words(
-            f"{len(found.scenarios)} kinds of drift, {found.seeds} seeds of each (from {found.first_seed}), each with "
+            f"{len(found.scenarios)} scenarios, {found.seeds} seeds of each (from {found.first_seed}), each with "
             "its own model: 10 clean batches of 100 transactions, then drift. Played through the services' own "
             f"functions in one process. Made by `{found.command}`."
         ),
