@@ -20,6 +20,7 @@ UNIT_REACH = np.minimum(0.3, 0.1 * np.abs(np.log(UNITS)))  # |ln(factor / scale)
 # G2 that a unit factor may fit worse than the best scale (three standard errors at 10 and beyond): the nearer to 1, the
 # more likely is a scale that is no unit.
 UNIT_SLACK = 9.0 * np.minimum(1.0, (np.log(UNITS) / math.log(10)) ** 2)
+QUARTILES = np.array([0.25, 0.5, 0.75])
 SAME = 1e-6  # relative: an adapter holds its scale as float32
 BOTH = 12.0  # further penalty for a shift and a scale
 
@@ -70,7 +71,7 @@ def fit_column(profile: Profile, column: int, cells: Cells, values: Floats, rate
     odd = still.g2 > bar
     if profile.discrete(column) or not odd.any():
         return still
-    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+    low, middle, high = np.quantile(values, QUARTILES)
     if high - low <= 1e-9 * profile.deviation[column]:
         return still
     few = Moves(*(v[odd] for v in still))
@@ -84,7 +85,7 @@ def fit_column(profile: Profile, column: int, cells: Cells, values: Floats, rate
 def _search(profile: Profile, column: int, cells: Cells, rates: Floats, best: Moves, now: tuple[float, float]) -> Moves:
     """The cheapest of `best` (unchanged), shift, scale, both. now: median and interquartile range as fed."""
     (middle, width), pays = now, penalty(profile.d)
-    then = np.array([[profile.quantile(column, q, r) for q in (0.25, 0.5, 0.75)] for r in rates])  # (P, 3)
+    then = profile.quantiles(column, QUARTILES, rates)  # (P, 3)
     spread = np.maximum(then[:, 2] - then[:, 0], 1e-3 * profile.deviation[column])
     ratio = np.maximum(width / spread, 1e-9)
     a, g = _shift(profile, column, cells, rates, middle - then[:, 1], 1.2 * spread)

@@ -37,6 +37,7 @@ class Profile:
     flag: float  # probability above which a row is flagged
     costs: Costs
     _moments: dict[float, tuple[Floats, Floats]] = field(default_factory=dict, repr=False)
+    _merged: dict[int, tuple[Floats, Floats, Floats]] = field(default_factory=dict, repr=False)
 
     @property
     def n(self) -> int:
@@ -63,14 +64,14 @@ class Profile:
         normal, fraud = self.columns[column]
         return np.searchsorted(normal, t, "right") / len(normal), np.searchsorted(fraud, t, "right") / len(fraud)
 
-    def quantile(self, column: int, q: float, fraud_rate: float) -> float:
-        """Of the mixture, q in 0..1."""
-        normal, fraud = self.columns[column]
-        values = np.concatenate([normal, fraud])
-        weights = np.repeat([(1 - fraud_rate) / len(normal), fraud_rate / len(fraud)], [len(normal), len(fraud)])
-        order = np.argsort(values, kind="stable")
-        at = int(np.searchsorted(np.cumsum(weights[order]), q))
-        return float(values[order[min(at, len(values) - 1)]])
+    def quantiles(self, column: int, q: Floats, fraud_rates: Floats) -> Floats:
+        """(rates, q) of the mixtures; q (Q,) in 0..1, fraud_rates (P,): the least value whose share reaches q."""
+        if column not in self._merged:
+            values = np.unique(np.concatenate(self.columns[column]))
+            self._merged[column] = values, *self.class_cdf(column, values)
+        values, normal, fraud = self._merged[column]
+        at = [np.searchsorted((1 - rate) * normal + rate * fraud, q - 1e-12) for rate in fraud_rates.tolist()]
+        return values[np.minimum(np.array(at), len(values) - 1)]
 
     def read(self, x: npt.NDArray[np.floating], alignment: Alignment) -> Floats:
         """Rows (n, d) as fed to all columns (n, d + 1) as the network reads them: features, then the score."""
