@@ -5,7 +5,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install demo test check bench chaos lock clean
+.PHONY: help install demo test check bench chaos fuzz lock clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -34,6 +34,10 @@ bench: $(STAMP)  ## speed beside a ceiling and beside Quix Streams (which it ins
 chaos: $(STAMP)  ## 5 seeds of 5 minutes: everything is killed, stopped and fenced, then audited (CHAOS=".." for options)
 	@failed=0; for seed in 1 2 3 4 5; do \
 	  $(BIN)/selfheal chaos --text --seed $$seed --minutes 5 --out runs/chaos-$$seed $(CHAOS) || failed=1; done; exit $$failed
+
+fuzz: $(STAMP)  ## coverage-guided, every decoder, FUZZ_S seconds each (60); Linux; what crashes is kept in tests/fuzz
+	@VIRTUAL_ENV=$$PWD/.venv $(BIN)/uv pip install --quiet -c constraints.txt atheris
+	@$(BIN)/python tests/fuzz/all.py $${FUZZ_S:-60}
 
 lock: $(STAMP)  ## constraints.txt anew, from pyproject.toml and what the registry holds today
 	@tools/lock

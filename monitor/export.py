@@ -6,16 +6,18 @@ but the stream's own. What a clock measured (how long a heal took) stays on the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from shared.bundle import write_whole
-from shared.kafka import read_all
+from shared.errors import Refused
+from shared.kafka import Taken, read_all
 from shared.records import FIRST_VERSION, Control, Event, Metrics, decode, decode_event
-from shared.topics import topic_name
+from shared.telemetry import get_logger
+from shared.topics import Name, topic_name
 
 # Kinds that a run is told by. Services starting and stopping is no part of what happened to the model.
 TOLD = (
@@ -23,6 +25,8 @@ TOLD = (
     "adapter-activated", "adapter-rejected", "rolled-back",
 )  # fmt: skip
 CLOCKED = ("took_s",)  # facts that a wall clock measured
+T = TypeVar("T")
+_log = get_logger("export")
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,15 +43,19 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_run(kafka: Mapping[str, Any], prefix: str, *, budget_s: float = 60.0) -> Run:
-    """Read the topics metrics, events and control of a pipeline as they stand now. Raises TimedOut, Refused."""
-    rows: dict[bytes | None, Metrics] = {}
-    for record in read_all(kafka, topic_name("metrics", prefix), budget_s):
-        rows[record.key] = decode(Metrics, record.value)
-    events = [decode_event(r.value) for r in read_all(kafka, topic_name("events", prefix), budget_s)]
-    settings: dict[str, Control] = {}
-    for record in read_all(kafka, topic_name("control", prefix), budget_s):
-        control = decode(Control, record.value)
-        settings[control.setting] = control
+    """Read the topics metrics, events and control of a pipeline as they stand now; a stranger's record that cannot be
+    read is passed over and logged. Raises TimedOut."""
+
+    def good(name: Name, kind: Callable[[bytes | None], T]) -> Iterator[tuple[Taken, T]]:
+        for record in read_all(kafka, topic_name(name, prefix), budget_s):
+            try:
+                yield record, kind(record.value)
+            except Refused as exc:
+                _log.warning("passed_over", topic=record.topic, offset=record.offset, reason=str(exc))
+
+    rows = {record.key: row for record, row in good("metrics", lambda value: decode(Metrics, value))}
+    events = [event for _, event in good("events", decode_event)]
+    settings = {order.setting: order for _, order in good("control", lambda value: decode(Control, value))}
     active, thresholds = settings.get("active"), settings.get("thresholds")
     return Run(
         rows=sorted(rows.values(), key=lambda row: row.batch_idx),

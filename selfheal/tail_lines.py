@@ -26,6 +26,9 @@ STYLES = {
 }  # fmt: skip
 
 
+_CALENDAR_ENDS_MS = 253_370_764_800_000  # the year 9999
+
+
 def body_of(record: Taken) -> dict[str, Any] | None:
     """The JSON object on the record, None where it holds something else."""
     if record.value is None:
@@ -47,7 +50,9 @@ def header(record: Taken, name: str) -> str:
 
 
 def clock(timestamp_ms: int) -> str:
-    """Local time of day, to the millisecond."""
+    """Local time of day, to the millisecond; a stranger's record may bear a time that no calendar has."""
+    if not 0 <= timestamp_ms < _CALENDAR_ENDS_MS:
+        return "-"
     return datetime.fromtimestamp(timestamp_ms / 1_000, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
 
 

@@ -141,7 +141,7 @@ def load(folder: Path) -> Bundle:
         ) from exc
     try:
         manifest = msgspec.json.decode(raw, type=Manifest)
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
         raise OperatorError(f"{folder / 'bundle.json'}: {exc}") from exc
     if manifest.schema != SCHEMA:
         raise OperatorError(f"{folder / 'bundle.json'}: schema {manifest.schema}, this program reads {SCHEMA}")

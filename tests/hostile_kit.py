@@ -25,6 +25,8 @@ from monitor.thresholds import read_thresholds
 from producer.csv_source import CsvSource
 from scorer.catalog import Catalog
 from scorer.decode import Decoder
+from selfheal.tail import as_json
+from selfheal.tail_lines import line
 from shared import bundle as bundles
 from shared.adapters import unpack
 from shared.bundle import Bundle
@@ -208,6 +210,15 @@ def csv_file(value: bytes) -> None:
     guarded(read)
 
 
+def shown(value: bytes) -> None:
+    """By `selfheal tail`: as text, on one line of printable characters, and as JSON."""
+    for name in TOPICS:
+        for record in (taken(value), taken(value, key=value, version=value, sha256=value, reason=value, field=value)):
+            text = line(name, record).plain
+            assert all(c.isprintable() for c in text), text
+            assert b"\n" not in as_json(name, record).rstrip(b"\n")
+
+
 def state(value: bytes) -> None:
     """The monitor's own topic, spoilt."""
     core = msgspec.json.encode(Core(bundle="b"))
@@ -236,7 +247,7 @@ def clear(exc: Refused | OperatorError) -> None:
 
 TARGETS: dict[str, Target] = {
     "transactions": transactions, "labels": labels, "heal-request": heal_request, "control": control, "event": event,
-    "metrics": metrics, "adapter": adapter, "state": state, "thresholds": thresholds, "csv": csv_file,
+    "shown": shown, "metrics": metrics, "adapter": adapter, "state": state, "thresholds": thresholds, "csv": csv_file,
     **{f"folded-{name}": folded(name) for name in ("predictions", "labels", "events")},
     **{f"bundle-{name.partition('.')[0]}": bundle_file(name)
        for name in ("bundle.json", "weights.safetensors", "reference.safetensors")},

@@ -59,6 +59,7 @@ VALID: dict[str, bytes] = {
     "folded-predictions": _value(prediction("b", bundle=bundle().hash)),
     "folded-labels": _value(labels("b")),
     "folded-events": _value(finished("heal-1", "v3")),
+    "shown": _value(prediction("b", bundle=bundle().hash)),
 }  # fmt: skip
 
 
