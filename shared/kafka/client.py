@@ -13,6 +13,7 @@ import confluent_kafka as ck
 
 from shared.errors import Fatal, Fenced, OperatorError, Rewind, TimedOut
 from shared.kafka.denied import Denied, denial
+from shared.kafka.watchdog import WATCHDOG
 
 T = TypeVar("T")
 log = logging.getLogger("kafka")
@@ -110,8 +111,10 @@ def insist(call: Callable[[float], None], deadline: Deadline, what: str = "") ->
     """Repeat a transactional call while its error is retriable. what: the right that it needs. Raises Rewind, Fatal,
     Fenced, OperatorError (not allowed), or TimedOut: then the call may still be under way."""
     while True:
+        timeout_s = max(0.1, deadline.left_s())
         try:
-            return call(max(0.1, deadline.left_s()))
+            with WATCHDOG.watching(timeout_s):
+                return call(timeout_s)
         except ck.KafkaException as exc:
             error: ck.KafkaError = exc.args[0]
             if (no := denial(error, what)) is not None:
