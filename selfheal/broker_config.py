@@ -66,8 +66,8 @@ def free_ports(nodes: int, first: int | None) -> list[Ports]:
 
 
 def properties(node: int, ports: Sequence[Ports], extra: Mapping[str, str]) -> str:
-    """``server.properties`` of node 1 … len(ports). extra goes before everything here; its listeners, of a broker of one
-    node, come beside ours.
+    """``server.properties`` of node 1 … len(ports). extra goes before everything here; its listeners, of a broker of
+    one node, come beside ours.
 
     The voters are static: they stand in this file alone, so the ports may change with every start.
     """
