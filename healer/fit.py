@@ -41,7 +41,13 @@ def penalty(d: int) -> float:
 
 def is_unit(scale: float) -> bool:
     """A common unit factor, as an adapter holds it?"""
-    return bool((np.abs(scale / UNITS - 1) < SAME).any())
+    return unit_favour(scale) > 0
+
+
+def unit_favour(scale: float) -> float:
+    """G2 by which a scale is favoured for being a unit factor; 0 where it is none."""
+    same = np.abs(scale / UNITS - 1) < SAME
+    return float(UNIT_SLACK[same].max()) if same.any() else 0.0
 
 
 def unit_slack(scale: float) -> float:

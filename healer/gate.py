@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from healer.cells import Cells, cells_of, class_cells, g2
 from healer.explain import HIGHEST, LOWEST, SCORE_WEIGHT, Window
+from healer.fit import unit_favour
 from healer.knowledge import NUDGES, Knowledge
 from shared.alignment import Alignment, Floats, log_odds
 from shared.profile import known_rows
@@ -52,7 +53,9 @@ def effect_of(knowledge: Knowledge, window: Window, alignment: Alignment) -> Eff
     score_cells = window.cells_of_score(alignment)
     for f in knowledge.informative:
         values = (window.rows[:, f] - alignment.shift[f]) / alignment.scale[f]
-        i, j, k = allowed(knowledge, f, cells_of(profile, f, values), score_cells, rates)
+        # Fraudsters do not make a feature ten times as large: that its classes parted as well is as much less likely.
+        parts = PARTS + (unit_favour(alignment.scale[f]) if alignment.shift[f] == 0 else 0.0)
+        i, j, k = allowed(knowledge, f, cells_of(profile, f, values), score_cells, rates, parts)
         found.append(outcomes.at(f, i, j, rates[k]))
     all_ = np.concatenate(found, axis=1)  # (6, worlds)
     best = all_[:, 0]
@@ -69,27 +72,27 @@ def effect_of(knowledge: Knowledge, window: Window, alignment: Alignment) -> Eff
 
 
 def allowed(
-    knowledge: Knowledge, feature: int, cells: Cells, score_cells: Cells, rates: Floats
+    knowledge: Knowledge, feature: int, cells: Cells, score_cells: Cells, rates: Floats, parts: float = PARTS
 ) -> tuple[Places, Places, Places]:
     """Indices (normals' nudge, frauds' nudge, rate) of the worlds within ALLOWED of the best. cells: of the repaired
-    feature; score_cells: of the repaired score."""
+    feature; score_cells: of the repaired score; parts: what a world pays in which the classes parted."""
     profile = knowledge.profile
     edges = cells.edges[None] - NUDGES[:, None] * profile.deviation[feature]
     total = _mixed(cells, *class_cells(profile, feature, edges), rates, profile.known(rates))
     normal_rows, fraud_rows = (s.shape[1] for s in knowledge.nudged(feature))
     normal, fraud = (_shares(scores, score_cells.edges) for scores in knowledge.nudged(feature))
     total += SCORE_WEIGHT * _mixed(score_cells, normal, fraud, rates, known_rows(rates, normal_rows, fraud_rows))
-    total += _unlikely(rates, profile.fraud_rate)
+    total += _unlikely(rates, profile.fraud_rate, parts)
     k, i, j = np.nonzero(total <= total.min() + ALLOWED)
     return i, j, k
 
 
-def _unlikely(rates: Floats, trained_rate: float) -> Floats:
+def _unlikely(rates: Floats, trained_rate: float, parts: float) -> Floats:
     """(rates, nudges of normals, nudges of frauds) -2 ln of how likely such a world is beforehand: log odds of fraud
     change by 1.5, classes part by 1.4 deviations (one standard deviation each), and most often not at all."""
     odds = (np.log(rates / (1 - rates)) - log_odds(trained_rate)) / ODDS_CHANGE
     apart = (NUDGES[:, None] - NUDGES[None]) / PARTING
-    return np.asarray((odds**2)[:, None, None] + (apart**2 + PARTS * (apart != 0))[None])
+    return np.asarray((odds**2)[:, None, None] + (apart**2 + parts * (apart != 0))[None])
 
 
 def _mixed(cells: Cells, normal: Floats, fraud: Floats, rates: Floats, known: Floats) -> Floats:
