@@ -25,7 +25,7 @@ Kind = Literal[
 ]
 SERVICES = ("producer", "scorer", "healer", "monitor")
 SESSIONS = ("scorer", "healer", "monitor")  # the services that consume in transactions
-QUICK = ("scorer", "monitor")
+QUICK = ("scorer", "scorer", "monitor")  # scorers share what is done to them
 # With one of these a kill comes when the broker holds the transaction open. After begin alone it knows of none yet.
 INSIDE = frozenset(
     {
