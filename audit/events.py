@@ -65,6 +65,11 @@ class Events:
         return {p for s in self.of("service-started", service="monitor") if (p := s.text("policy"))}
 
     @property
+    def patient(self) -> bool:
+        """Whether no monitor judged batches whose labels had not all come; where one did not say so, it may have."""
+        return {s.number("label_patience") for s in self.of("service-started", service="monitor")} == {0.0}
+
+    @property
     def scorers(self) -> set[str]:
         """Slots under which scorers were started."""
         return {str(s.facts.get("slot")) for s in self.of("service-started", service="scorer")}

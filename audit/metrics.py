@@ -184,7 +184,16 @@ class Metrics:
             return f"transactions {spans['transactions'][:2]}, its batch is {wants[0].source}"
         joined = {(topic, p, o, o + 1) for p, o in self._labels.get(str(request.get("batch_id")), ())}
         strange = [span for span in spans["labels"] if span not in joined]
-        return f"labels {strange[:2]}, which are not of its batch" if wants and strange else ""
+        if wants and strange:
+            return f"labels {strange[:2]}, which are not of its batch"
+        if not wants or strange or not self._events.patient:
+            return ""
+        known = {i for _, p, o, _ in spans["labels"] for i in self._labelled(p, o)}
+        return "" if len(known) >= wants[0].rows else f"labels of {len(known)} of {wants[0].rows} rows"
+
+    def _labelled(self, partition: int, offset: int) -> list[str]:
+        found = self._log.get("labels", partition, offset)
+        return [] if found is None else contract.labels(found.value)[1]
 
     def lockstep(self) -> bool:
         """Whether every batch was sent in lockstep."""

@@ -136,7 +136,7 @@ def make_pipe(folder: Path, *, lockstep: bool = False) -> Pipe:
     bundle = make_bundle(folder)
     pipe, rng = Pipe(bundle), np.random.default_rng(3)
     pipe.say("service-started", "scorer", slot="0")
-    pipe.say("service-started", "monitor", slot="0", policy="reference")
+    pipe.say("service-started", "monitor", slot="0", policy="reference", label_patience=0)
     _control(pipe, "active", version="v1", previous="v1")
     _control(pipe, "thresholds", values={**LIMITS, "conflict_min": 1})
     letter = pipe.add("transactions", "bad", b"no JSON at all")

@@ -420,6 +420,11 @@ def a_heal_asked_with_the_labels_of_another_batch(pipe: Pipe) -> None:
 
 
 @plant("causes")
+def a_heal_asked_without_its_labels(pipe: Pipe) -> None:
+    pipe.edit("heal-requests", 1, lambda b: b.update(labels=[]))
+
+
+@plant("causes")
 def somebody_else_activates(pipe: Pipe) -> None:
     pipe.edit("control", -1, lambda b: b.update(by="somebody"))
 
