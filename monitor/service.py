@@ -139,6 +139,7 @@ class _Loop:
         event = lifecycle(
             "service-started", says.SERVICE, at, about=f"policy {setup.policy}, batch {state.core.batches}",
             bundle=setup.bundle, policy=setup.policy, active=state.core.active, share=state.core.share,
+            label_patience=setup.label_patience,
         )  # fmt: skip
         started = Decision("events", says.SERVICE, event)
         self._commit(state, [*decisions, Decision("control", "thresholds", control), started], [])
