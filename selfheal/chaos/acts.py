@@ -21,6 +21,8 @@ from shared.topics import topic_name
 READY_S = 60.0  # a start of torch on a machine that has other work, and a broker that is down meanwhile
 HIT_S = 40.0  # an armed process reaches its point; some points need a heal to come along
 END_S = 30.0
+TERM_S = 60.0  # a commit that is under way has 30 s, and a broker may be away
+FATAL = 3  # exit code of shared.errors.Fatal
 BROKER_S = 120.0
 IN_SYNC_S = 60.0
 GROW_BY = 2
@@ -59,9 +61,17 @@ def term(world: World, act: Act) -> Step:
     victim = world.victim(act)
     yield from _runs(victim)
     victim.signal(signal.SIGTERM)
-    yield from until(lambda: victim.child.exit_code is not None, END_S, f"{victim.name} ends when asked to")
-    if victim.child.exit_code:
-        world.record.faults.append(f"{victim.name} ended with exit code {victim.child.exit_code} after SIGTERM")
+    ended: list[int] = []
+
+    def over() -> bool:
+        ended.extend([] if victim.child.exit_code is None else [victim.child.exit_code])
+        return bool(ended)
+
+    yield from until(over, TERM_S, f"{victim.name} ends when asked to")
+    if ended[0] not in (0, FATAL):
+        world.record.faults.append(f"{victim.name} ended with exit code {ended[0]} after SIGTERM")
+    elif ended[0] == FATAL:
+        world.record.told.append(f"{victim.name} could not say goodbye after SIGTERM: exit code {FATAL}")
     yield from _revived(victim)
 
 
