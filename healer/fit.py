@@ -17,9 +17,9 @@ from shared.profile import Profile
 
 UNITS = np.array([f for k in (10.0, 100.0, 1000.0, 12.0, 60.0, 1.8) for f in (k, 1 / k)])
 UNIT_REACH = np.minimum(0.3, 0.1 * np.abs(np.log(UNITS)))  # |ln(factor / scale)|: 10 catches 8 to 12.6; 1.8, 1.7 to 1.9
-# G2 that a unit factor may fit worse than the best scale (three standard errors at 10 and beyond): the nearer to 1, the
-# more likely is a scale that is no unit.
-UNIT_SLACK = 9.0 * np.minimum(1.0, (np.log(UNITS) / math.log(10)) ** 2)
+# G2 that a unit factor may fit worse than the best scale (four standard errors at 10 and beyond, where little but a
+# unit is to be expected): the nearer to 1, the more likely is a scale that is no unit.
+UNIT_SLACK = 15.0 * np.minimum(1.0, (np.log(UNITS) / math.log(10)) ** 2)
 QUARTILES = np.array([0.25, 0.5, 0.75])
 SAME = 1e-6  # relative: an adapter holds its scale as float32
 BOTH = 12.0  # further penalty for a shift and a scale
