@@ -43,10 +43,14 @@ def crash(world: World, act: Act) -> Step:
     before = victim.child.pid
     victim.arm(f"{act.point}:{act.passing}")
     world.killed_now(victim, signal.SIGKILL, left_alone=False)
-    yield from _next_life(victim, before)
-    armed = victim.child.pid
-    victim.arm("")
     try:
+        yield from _next_life(victim, before)
+    finally:
+        victim.arm("")  # what has begun by now has it
+    armed = victim.child.pid
+    try:
+        if act.service == "healer":  # it takes seconds to load PyTorch, and finds the request then
+            yield from aside(world.ask_for_a_heal, BROKER_S, "a heal is asked for")
         yield from until(lambda: victim.child.pid != armed, HIT_S, f"{victim.name} reaches {act.point}")
     except Missed:
         world.killed_now(victim, signal.SIGKILL)

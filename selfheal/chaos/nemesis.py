@@ -22,6 +22,7 @@ from selfheal.chaos.watch import Watch
 from selfheal.chaos.world import Missed, NotBegun, Step, World
 from selfheal.local import LocalPipeline
 from selfheal.restarts import FENCED
+from shared import bundle as bundles
 from shared.errors import OperatorError, TimedOut
 
 PREFIX = "chaos"
@@ -64,7 +65,8 @@ def run(acts: list[Act], *, seed: int, brokers: int, scorers: int, rate: float, 
         watch = stack.enter_context(Watch(kafka, PREFIX))
         watch.started |= {c.pid for c in pipeline.children if c.pid is not None}
         victims = [Victim(child, watch) for child in pipeline.children]
-        world = World(kafka, PREFIX, broker, victims, watch, folder / "logs", tell)
+        made = bundles.load(folder / "bundle").hash
+        world = World(kafka, PREFIX, broker, victims, watch, folder / "logs", made, tell)
         stack.callback(_end_twins, world)
         load = Load(kafka, PREFIX, seed, rate, folder)
         stack.enter_context(load)

@@ -40,8 +40,11 @@ EVERY_S = 3.6  # between two acts, on average
 PAUSE_S = (12.0, 22.0)
 DOWN_S = (2.0, 8.0)
 # Passings of a point that an armed process may live through. These come once in a life, or seldom.
-_ONCE = frozenset({"session.after-fencing", "monitor.before-state-read", "scorer.before-swap"})
-_SELDOM = frozenset({p for p in CRASH_POINTS if p.startswith("healer.")} | {"monitor.between-control-and-state"})
+_ONCE = frozenset(
+    {"session.after-fencing", "monitor.before-state-read", "scorer.before-swap"}
+    | {p for p in CRASH_POINTS if p.startswith("healer.")}
+)
+_SELDOM = frozenset({"monitor.between-control-and-state"})
 
 
 _BROKERS = ("broker-restart", "broker-kill", "node-kill", "leader-kill")

@@ -12,7 +12,7 @@ import msgspec
 
 from shared.errors import Fatal, Refused, SelfhealError
 from shared.kafka import Follower, Taken, closing, group_offsets, watermarks
-from shared.records import decode, decode_event
+from shared.records import OffsetRange, decode, decode_event
 from shared.telemetry import epoch_ms
 from shared.topics import Name, group_name, topic_name
 
@@ -28,7 +28,9 @@ FOLLOWED: tuple[Name, ...] = ("predictions", "heal-requests", "events")
 
 
 class _Where(msgspec.Struct, frozen=True):
+    topic: str
     partition: int
+    offset: int
 
 
 class _Sourced(msgspec.Struct, frozen=True):
@@ -40,13 +42,14 @@ class _Sourced(msgspec.Struct, frozen=True):
 
 class Watch:
     """Follows the output from now on, in a thread. started: process ids that said service-started.
-    kinds: events by kind. ids: batches that have a prediction."""
+    kinds: events by kind. ids: batches that have a prediction. newest: where the last of these was sent."""
 
     def __init__(self, kafka: Mapping[str, Any], prefix: str) -> None:
         self._kafka, self._prefix = dict(kafka), prefix
         self.started: set[int] = set()
         self.kinds: dict[str, int] = defaultdict(int)
         self.ids: set[str] = set()
+        self.newest: OffsetRange | None = None
         self._seen: dict[int, list[tuple[int, int]]] = defaultdict(list)  # partition: (produced, arrived), epoch ms
         self._last: dict[tuple[str, int], int] = {}
         self._ending = threading.Event()
@@ -125,6 +128,8 @@ class Watch:
                 prediction = decode(_Sourced, record.value)
                 self._seen[prediction.source.partition].append((record.timestamp_ms, epoch_ms()))
                 self.ids.add(prediction.batch_id)
+                at = prediction.source
+                self.newest = OffsetRange(topic=at.topic, partition=at.partition, start=at.offset, end=at.offset + 1)
             elif record.topic == topics[2]:
                 event = decode_event(record.value)
                 self.kinds[event.kind] += 1

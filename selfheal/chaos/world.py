@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,8 +16,12 @@ from selfheal.chaos.victims import Victim
 from selfheal.chaos.watch import Watch
 from selfheal.child import Child
 from shared.errors import SelfhealError
-from shared.telemetry import epoch_ms
+from shared.kafka import Out, Writer
+from shared.records import FIRST_VERSION, HealRequest, encode
+from shared.telemetry import epoch_ms, wall_clock
+from shared.topics import topic_name
 
+ASK_S = 30.0
 Step = Iterator[None]
 """An act under way: each step of it looks once and does not wait."""
 
@@ -53,20 +58,37 @@ class NotBegun(Missed):
 
 
 class World:
-    """say: told of everything that is done, from the thread that runs the acts."""
+    """bundle: its hash. say: told of everything that is done, from the thread that runs the acts."""
 
     def __init__(
         self, kafka: Mapping[str, Any], prefix: str, broker: EmbeddedBroker, victims: list[Victim], watch: Watch,
-        logs: Path, say: Callable[[str], None],
+        logs: Path, bundle: str, say: Callable[[str], None],
     ) -> None:  # fmt: skip
         self.kafka, self.prefix, self.broker, self.watch, self.logs = dict(kafka), prefix, broker, watch, logs
         self.victims = {(v.child.service, v.child.slot): v for v in victims}
-        self.record, self.say = Record(), say
+        self.record, self.say, self._bundle = Record(), say, bundle
+        self._asked = itertools.count(1)
         self.twins: list[Child] = []
         self.broker_busy = False
 
     def victim(self, act: Act) -> Victim:
         return self.victims[act.service, act.slot]
+
+    def ask_for_a_heal(self) -> None:
+        """As a person may, of the newest batch: a healer that is to die over a request need not wait for a drift.
+        Raises NotBegun: Kafka does not answer, or nothing was scored so far."""
+        batch = self.watch.newest
+        if batch is None:
+            raise NotBegun("no batch to heal from so far")
+        request = HealRequest(
+            request_id=f"chaos-{next(self._asked)}", policy="reference", reason="chaos", base_version=FIRST_VERSION,
+            bundle=self._bundle, batch_id="chaos", at=wall_clock(), transactions=[batch],
+        )  # fmt: skip
+        out = Out(topic_name("heal-requests", self.prefix), request.request_id, encode(request))
+        try:
+            Writer(self.kafka, "chaos-person", budget_s=ASK_S).publish([out])
+        except SelfhealError as exc:
+            raise NotBegun(f"a heal could not be asked for: {exc}") from exc
 
     def broke(self, kind: str) -> None:
         """Note a broker fault."""
