@@ -19,7 +19,7 @@ from shared.telemetry import epoch_ms
 from shared.topics import topic_name
 
 READY_S = 60.0  # a start of torch on a machine that has other work, and a broker that is down meanwhile
-HIT_S = 40.0  # an armed process reaches its point; some points need a heal to come along
+HIT_S = 90.0  # an armed process reaches its point; some points need a heal to come along
 END_S = 30.0
 TERM_S = 60.0  # a commit that is under way has 30 s, and a broker may be away
 FATAL = 3  # exit code of shared.errors.Fatal

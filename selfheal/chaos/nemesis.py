@@ -27,7 +27,7 @@ from shared.errors import OperatorError, TimedOut
 
 PREFIX = "chaos"
 TICK_S = 0.02
-READY_S, LATE_S, QUIET_S = 120.0, 240.0, 180.0
+READY_S, LATE_S, QUIET_S = 120.0, 420.0, 180.0
 TRIES = 3
 PARTITIONS = 4
 # Heals and rollbacks every few seconds: they are what is to be broken.

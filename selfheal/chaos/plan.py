@@ -25,7 +25,7 @@ Kind = Literal[
 ]
 SERVICES = ("producer", "scorer", "healer", "monitor")
 SESSIONS = ("scorer", "healer", "monitor")  # the services that consume in transactions
-QUICK = ("scorer", "scorer", "monitor")  # scorers share what is done to them
+QUICK = ("scorer", "monitor")
 # With one of these a kill comes when the broker holds the transaction open. After begin alone it knows of none yet.
 INSIDE = frozenset(
     {
@@ -95,7 +95,12 @@ def schedule(seed: int, minutes: float, *, brokers: int = 1, scorers: int = 2) -
 
 def _must(rng: random.Random, brokers: int, scorers: int) -> list[Act]:
     """Each point in one service, each signal for each service, each kind of fault once."""
-    acts = [_crash(rng, point, rng.choice(quickest(point)), scorers) for point in CRASH_POINTS]
+    # Scorers share what is done to them, and are soon back; a healer has to load PyTorch.
+    shared = [p for p in CRASH_POINTS if len(services_of(p)) > 1]
+    takers = (["scorer", "scorer", "scorer", "monitor"] * len(shared))[: len(shared)]
+    rng.shuffle(takers)
+    acts = [_crash(rng, point, service, scorers) for point, service in zip(shared, takers, strict=True)]
+    acts += [_crash(rng, p, services_of(p)[0], scorers) for p in CRASH_POINTS if p not in shared]
     acts += [_act(rng, "term", service, scorers) for service in SERVICES]
     acts += [_act(rng, "double", "scorer", scorers), _act(rng, "double", "monitor", scorers)]
     acts += [_act(rng, "zombie", rng.choice(QUICK), scorers), _act(rng, "pause", rng.choice(SERVICES), scorers)]
@@ -122,12 +127,6 @@ def services_of(point: str) -> Sequence[str]:
     """The services in which a crash point can be passed."""
     room = point.partition(".")[0]
     return SESSIONS if room == "session" else (room,)
-
-
-def quickest(point: str) -> Sequence[str]:
-    """Of these, the ones that are soon back: a healer has to load PyTorch."""
-    services = services_of(point)
-    return [s for s in services if s in QUICK] or services
 
 
 def broker_faults(brokers: int) -> tuple[Kind, ...]:
