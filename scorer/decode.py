@@ -74,10 +74,11 @@ class Decoder:
                 return None
             if amounts is not None and len(np.frombuffer(amounts.as_buffer(of_type="d"))) != n:
                 return None
-            x, finite = _float32(np.frombuffer(rows.as_buffer(of_type="d")))
+            flat, finite = _float32(np.frombuffer(rows.as_buffer(of_type="d")))
+            x = flat.reshape(n, self._d)
         except (ValueError, KeyError, TypeError, AttributeError, RuntimeError):
             return None  # simdjson's, each for a document that is not as expected
-        return Batch(batch_id, ids, x.reshape(n, self._d), created_at) if finite else None
+        return Batch(batch_id, ids, x, created_at) if finite else None
 
 
 def slow(value: bytes | None, n_features: int) -> Batch:
@@ -87,8 +88,8 @@ def slow(value: bytes | None, n_features: int) -> Batch:
         check_batch(batch, n_features)
     except Refused as refused:
         raise _not_finite(value) or refused from refused
-    x, _ = _float32(np.array(batch.features, np.float64).ravel())
-    x = x.reshape(len(batch.features), n_features)
+    flat, _ = _float32(np.array(batch.features, np.float64).ravel())
+    x = flat.reshape(len(batch.features), n_features)
     if not np.isfinite(x).all():
         i, j = np.argwhere(~np.isfinite(x))[0]
         raise Refused(f"{batch.features[i][j]:g} is too large for float32", f"features[{i}][{j}]")
