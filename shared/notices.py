@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import Any, Literal
 
 from shared.errors import Refused
-from shared.kafka import Out, Taken
+from shared.kafka import UNREADABLE, Out, Taken
 from shared.records import Event, encode
 from shared.topics import MAX_RECORD_BYTES
 
@@ -19,6 +19,8 @@ def dead_letter(topic: str, record: Taken, why: Refused, service: str) -> Out:
     """The bytes unchanged, where they came from, and why. Bytes that no record of ours can hold (a compressed message
     may unfold to any size) stay where they are, and the reason says so."""
     value, reason = record.value, why.reason[:REASON_CHARS]
+    if value is None and UNREADABLE in record.headers:
+        reason = f"cannot be unpacked: {record.headers[UNREADABLE].decode('utf-8', 'replace')}"[:REASON_CHARS]
     if value is not None and len(value) > MAX_RECORD_BYTES:
         value, reason = None, f"{reason}; too large to be copied here"
     headers: dict[str, str | bytes] = {

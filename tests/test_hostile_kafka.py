@@ -82,3 +82,53 @@ def test_junk_on_every_topic_stops_nobody(
         for record in read_all(kafka, topic_name(name, prefix)):
             out.write(tailed(name, record))
     assert out.tell() > 0
+
+
+BOMB_BYTES = 105_000_000  # a few kB on the wire, and more than receive.message.max.bytes once unpacked
+
+
+def test_a_batch_that_cannot_be_unpacked_is_stepped_over_and_named(
+    stranger: Stranger, kafka: dict[str, str], prefix: str, bundle: Bundle, read_topic: Callable[..., list[Message]],
+    wait_for: Callable[..., None],
+) -> None:  # fmt: skip
+    """The client would ask for it for ever. Each record of the compressed batch has its dead letter, what lies behind
+    it is read, and after a restart in the middle of it nothing is answered twice."""
+    stranger.batch("before")
+    stranger.flush()
+    for name in ("transactions", "control", "adapters", "labels"):
+        producer = Producer(
+            {
+                **kafka,
+                "compression.type": "zstd",
+                "message.max.bytes": 10**9,
+                "batch.size": 2 * 10**9,
+                "linger.ms": 2000,
+            }
+        )
+        producer.produce(topic_name(name, prefix), b"x", b"k", partition=0)
+        producer.produce(topic_name(name, prefix), bytes(BOMB_BYTES), b"k", partition=0)
+        assert producer.flush(60) == 0
+    stranger.batch("after")
+    stranger.labels("after")
+    stranger.flush()
+    with running("scorer", kafka, prefix, bundle, poll_s=0.05, turn_max=2):  # one of the two, in its first turn
+        wait_for(lambda: read_dead(kafka, prefix), "a first dead letter", 40)
+    with running("scorer", kafka, prefix, bundle, poll_s=0.05), running("monitor", kafka, prefix, bundle, poll_s=0.05):
+        wait_for(
+            lambda: (row := stranger.rows().get("after")) is not None and row.accuracy_healed is not None, "a row", 60
+        )
+    assert stranger.batches_of("predictions") == {"before": 1, "after": 1}
+    letters = read_dead(kafka, prefix)
+    bombs = {f"{prefix}.labels/0/1", f"{prefix}.transactions/0/2"}
+    assert bombs <= {
+        place for place, reason in letters.items() if reason.startswith("cannot be unpacked: Decompression")
+    }
+    assert set(letters) - bombs == {f"{prefix}.labels/0/0", f"{prefix}.transactions/0/1"}  # in the same batch as a rule
+
+
+def read_dead(kafka: dict[str, str], prefix: str) -> dict[str, str]:
+    """Dead letters by place, each with its reason; none comes twice."""
+    found = read_all(kafka, topic_name("dead-letters", prefix))
+    letters = {(r.key or b"").decode(): r.headers["reason"].decode() for r in found}
+    assert len(letters) == len(found)
+    return letters

@@ -24,9 +24,11 @@ from shared.kafka.following import Follower, read_all
 from shared.kafka.plain import Headers, Out, Taken
 from shared.kafka.reading import closing, offsets_at, watermarks
 from shared.kafka.session import Session
+from shared.kafka.unreadable import UNREADABLE
 from shared.kafka.writing import Writer
 
 __all__ = [
+    "UNREADABLE",
     "Copies",
     "Deadline",
     "Fetcher",

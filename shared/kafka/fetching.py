@@ -26,7 +26,8 @@ class Fetcher:
     def fetch(self, wanted: OffsetRange, deadline: Deadline) -> list[Taken]:
         """The records of [start, end); fewer than end - start where markers or aborted records lie between.
 
-        Raises Refused (rows-gone: retention took them, or they never were), TimedOut, Fatal.
+        Raises Refused (rows-gone: retention took them, or they never were; rows-unreadable: the client cannot unpack
+        them), TimedOut, Fatal.
         """
         try:
             return self._fetch(wanted, deadline)
@@ -62,6 +63,8 @@ class Fetcher:
             if error is not None:
                 if error.code() == ck.KafkaError._PARTITION_EOF:
                     break
+                if error.code() == ck.KafkaError._BAD_COMPRESSION:
+                    raise Refused(f"rows-unreadable: {wanted.topic}[{wanted.partition}]: {error.str()}")
                 refuse(error, message)
                 continue
             record = plain(message)

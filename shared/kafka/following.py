@@ -12,6 +12,7 @@ from shared.kafka.client import Complaints, Deadline, first_contact, refuse, shu
 from shared.kafka.plain import Taken, plain
 from shared.kafka.pulse import Pulse
 from shared.kafka.reading import POLL_S, closing, ends_of, first_at, open_reader, partitions_of, watermarks
+from shared.kafka.unreadable import stand_in
 
 
 class Follower:
@@ -62,6 +63,10 @@ class Follower:
                 self._reached[record.topic, record.partition] = record.offset + 1
             elif error.code() == ck.KafkaError._PARTITION_EOF:
                 self._note_end(message)
+            elif (junk := stand_in(error, message, lambda where: self._reached.get(where, 0))) is not None:
+                records.append(junk)
+                self._reached[junk.topic, junk.partition] = junk.offset + 1
+                self._consumer.seek(ck.TopicPartition(junk.topic, junk.partition, junk.offset + 1))
             else:
                 refuse(error, message)
         return records

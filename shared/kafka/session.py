@@ -11,11 +11,12 @@ import confluent_kafka as ck
 
 from shared.crash import crash_point, crash_soon
 from shared.errors import Fatal, Rewind, TimedOut
-from shared.kafka.client import Complaints, Deadline, first_contact, insist, refuse, shut
+from shared.kafka.client import Complaints, Deadline, ask, first_contact, insist, refuse, shut
 from shared.kafka.denied import Denied
 from shared.kafka.plain import Out, Taken, plain
 from shared.kafka.pulse import Pulse
 from shared.kafka.reading import open_reader
+from shared.kafka.unreadable import stand_in
 from shared.kafka.writing import Failures, abort, commit, fencing_told_apart, open_writer, send
 
 ABORTS_MAX = 20  # so many in a row and it is no passing trouble
@@ -44,6 +45,7 @@ class Session:
         self._first: dict[tuple[str, int], int] = {}
         self._next: dict[tuple[str, int], int] = {}
         self._starts: dict[tuple[str, int], int] = {}  # committed offset of partitions nothing was taken from yet
+        self._positions: dict[tuple[str, int], int] = {}  # behind what was taken, committed or not
         self._aborts = 0  # in a row
         self._sent: set[str] = set()  # topics of the newest transaction
         self._closed = False
@@ -93,20 +95,31 @@ class Session:
         if messages and most > 1 and not moved:
             messages += self._consumer.consume(most - 1, 0)
             moved = self._forget_gone()
-        good = []
+        good: list[Taken] = []
+        skipped: list[Taken] = []
         for message in messages:
             error = message.error()
             if error is None:
-                good.append(message)
-            else:
-                refuse(
-                    error, message, self._group
-                )  # first: one that was fenced also loses its partitions, and hears why only once
+                good.append(plain(message))
+            elif (junk := stand_in(error, message, self._position)) is not None:
+                skipped.append(junk)
+            else:  # first: one that was fenced also loses its partitions, and hears why only once
+                refuse(error, message, self._group)
         if moved and (good or held_some):
             self._note(good)
             self.rewind()
             raise Rewind("partitions moved to another replica")
-        return self._note(good)
+        self._note(good + skipped)
+        self._seek_all([ck.TopicPartition(r.topic, r.partition, r.offset + 1) for r in skipped])
+        return good + skipped
+
+    def _position(self, where: tuple[str, int]) -> int:
+        """The offset that the client stands at: behind what was taken, or where it began."""
+        if where not in self._positions:
+            asked = [ck.TopicPartition(*where)]
+            found = ask(lambda s: self._consumer.committed(asked, timeout=s), Deadline(self._budget_s))
+            self._positions[where] = max(0, found[0].offset)
+        return self._positions[where]
 
     def _forget_gone(self) -> bool:
         """Whether partitions were taken from us. One that came back meanwhile begins at the committed offset, so what
@@ -115,17 +128,16 @@ class Session:
         for where in gone:
             self._first.pop(where, None)
             self._next.pop(where, None)
+            self._positions.pop(where, None)
         if gone:
             self._starts.clear()
         return bool(gone)
 
-    def _note(self, messages: list[ck.Message]) -> list[Taken]:
-        records = [plain(message) for message in messages]
+    def _note(self, records: list[Taken]) -> None:
         for record in records:
             where = (record.topic, record.partition)
             self._first.setdefault(where, record.offset)
-            self._next[where] = record.offset + 1
-        return records
+            self._next[where] = self._positions[where] = record.offset + 1
 
     def commit(self, outputs: Iterable[Out], *, before_commit: Callable[[], None] | None = None) -> None:
         """Publish outputs and the offsets of everything taken since the last commit, all or nothing.
@@ -192,7 +204,7 @@ class Session:
         held = set(self.assignment())
         back = [ck.TopicPartition(*where, first) for where, first in self._first.items() if where in held]
         self._forget()
-        self._seek_back(back)
+        self._seek_all(back)
 
     def put_back(self, records: Iterable[Taken]) -> None:
         """Take these again next time, as if they had not been taken: of each partition the newest, all of them from
@@ -204,14 +216,15 @@ class Session:
             self._next[where] = offset
             if self._first.get(where) == offset:
                 del self._first[where], self._next[where]
-        self._seek_back([ck.TopicPartition(*where, offset) for where, offset in first.items()])
+        self._seek_all([ck.TopicPartition(*where, offset) for where, offset in first.items()])
 
-    def _seek_back(self, back: list[ck.TopicPartition]) -> None:
+    def _seek_all(self, back: list[ck.TopicPartition]) -> None:
         deadline = Deadline(self._budget_s)
         try:
             self._consumer.pause(back)  # a fetch under way must not deliver across the seek
             for target in back:
                 self._seek(target, deadline)
+                self._positions[target.topic, target.partition] = target.offset
             self._consumer.resume(back)
         except ck.KafkaException as exc:
             raise Fatal(f"cannot seek back: {exc.args[0].str()}") from exc

@@ -2,7 +2,7 @@
 
 Begins from the kept corpus and the good samples of the property tests; what covers something new is added to the corpus
 of this run, in .fuzz/TARGET. What crashes is written to tests/fuzz/corpus/TARGET, where tests/test_hostile_corpus.py
-runs it for ever after. SECONDS 0: takes over into that folder what covers something that nothing there does.
+runs it for ever after. SECONDS 0: takes the small inputs of the run before over into that folder.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 MAX_BYTES = 8_192
+KEPT_MAX, KEPT_BYTES = 60, 3_000
 sys.path[:0] = [str(ROOT), str(HERE.parent)]
 # Instrumented as they are imported; the packages beside them are not ours to cover.
 OURS = ["shared", "scorer", "healer", "monitor", "producer"]
@@ -34,10 +35,14 @@ def main() -> None:
     samples = {**SAMPLES, **VALID}
     if target in samples:
         (run / "good").write_bytes(samples[target])
+    if not seconds:
+        small = sorted(path for path in run.iterdir() if path.stat().st_size <= KEPT_BYTES)
+        for path in small[:KEPT_MAX]:
+            (kept / path.name).write_bytes(path.read_bytes())
+        return
     limits = [f"-artifact_prefix={kept}/", f"-max_len={MAX_BYTES}", "-timeout=10", "-rss_limit_mb=1500"]
     search = [str(run), str(kept), f"-max_total_time={seconds}", "-print_final_stats=1", "-seed=1"]
-    how = search if seconds else [str(kept), str(run), "-merge=1"]
-    atheris.Setup([sys.argv[0], *how, *limits], hostile_kit.TARGETS[target])
+    atheris.Setup([sys.argv[0], *search, *limits], hostile_kit.TARGETS[target])
     atheris.Fuzz()
 
 
