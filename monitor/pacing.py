@@ -15,7 +15,8 @@ def waiting(held: Name | None, early: int, pending: int, most: int, labels_left:
     held: the answer so far. early, pending: batches whose labels wait for their prediction, and the reverse; most:
     how many are kept of either (pending_max). labels_left: there are labels not read yet. Labels wait from `most`
     early batches until half of them met their predictions; else predictions wait from 3/4 pending batches until the
-    labels have brought them to half or are all read. Never both, so one of them always goes on.
+    labels have brought them to half or are all read. Never both, so one of them always goes on. A turn should hold
+    a quarter of `most` at most.
     """
     if early >= most or (held == "labels" and early > most / 2):
         return "labels"

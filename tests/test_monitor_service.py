@@ -350,7 +350,7 @@ def test_labels_far_ahead_of_their_predictions_wait_for_them(
     kafka: dict[str, str], prefix: str, bundle: Bundle, seen: Seen, wait_for: WaitFor
 ) -> None:
     predictions, halves = batches(bundle, 300)
-    given = settings(prefix, policy="observe", turn_max=10, pending_max=20)
+    given = settings(prefix, policy="observe", turn_max=5, pending_max=20)  # predictions wait from 15 on: 14 and a turn
     publish(kafka, prefix, halves)
     with thread(kafka, bundle, **given) as raised:
         for first in range(0, 300, 50):

@@ -317,11 +317,15 @@ def test_labels_that_never_come_and_labels_of_nobody_leave_a_bounded_state(
     for k in range(n):
         stranger.batch(f"b{k}")
     stranger.flush()
-    with (
-        running("scorer", kafka, prefix, bundle, poll_s=0.05),
-        running("monitor", kafka, prefix, bundle, poll_s=0.05, pending_max=pending_max, policy="observe"),
-    ):
-        wait_for(lambda: len(stranger.rows()) == n, "a row of every batch", 40)
+    labels, group = topic_name("labels", prefix), group_name("monitor", prefix)
+
+    def read() -> bool:
+        return sum(group_offsets(kafka, group, [labels]).values()) == 3 * pending_max
+
+    with running("monitor", kafka, prefix, bundle, poll_s=0.05, pending_max=pending_max, policy="observe"):
+        wait_for(read, "the labels of nobody", 40)  # before any batch: so the newer ones outlast them
+        with running("scorer", kafka, prefix, bundle, poll_s=0.05):
+            wait_for(lambda: len(stranger.rows()) == n, "a row of every batch", 40)
         stranger.labels(f"b{n - 1}")
         stranger.flush()
         wait_for(lambda: stranger.rows()[f"b{n - 1}"].accuracy_healed is not None, "the last batch's labels", 40)
