@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 from secure_kit import secured as secured
 
@@ -141,7 +141,7 @@ def read_whole(kafka: dict[str, str], topic: str, timeout_s: float = 20.0) -> li
     """
     with plain_consumer(kafka, **{"isolation.level": "read_uncommitted"}) as consumer:
         partitions = consumer.list_topics(topic, timeout=timeout_s).topics[topic].partitions
-        ends = {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=timeout_s)[1] for p in partitions}
+        ends = {p: _end(consumer, TopicPartition(topic, p), timeout_s) for p in partitions}
     with plain_consumer(kafka, **WHOLE) as consumer:
         consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
         waiting, found = {p for p, end in ends.items() if end > 0}, []
@@ -159,6 +159,19 @@ def read_whole(kafka: dict[str, str], topic: str, timeout_s: float = 20.0) -> li
             if message.offset() >= ends[message.partition()]:
                 waiting.discard(message.partition())
     return sorted(found, key=lambda m: (m.partition(), m.offset()))
+
+
+def _end(consumer: Consumer, where: TopicPartition, timeout_s: float) -> int:
+    """A partition that was made a moment ago may be without its leader."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            high: int = consumer.get_watermark_offsets(where, timeout=timeout_s)[1]
+            return high
+        except KafkaException as exc:
+            if exc.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 @contextmanager

@@ -39,7 +39,7 @@ from shared.settings import (
 from shared.settings import load as load_settings
 
 KINDS: list[type[ServiceSettings]] = [ScorerSettings, HealerSettings, MonitorSettings, ProducerSettings]
-RARELY = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+RARELY = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 Tensors = dict[str, npt.NDArray[Any]]
 HEAD = b"V14,noise,label,amount,id\n"
 
