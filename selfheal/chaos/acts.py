@@ -72,7 +72,9 @@ def term(world: World, act: Act) -> Step:
         return bool(ended)
 
     yield from until(over, TERM_S, f"{victim.name} ends when asked to")
-    if ended[0] not in (0, FATAL):
+    if ended[0] == FENCED and world.twins:
+        world.record.told.append(f"{victim.name} heard at its end that a second one had fenced it")
+    elif ended[0] not in (0, FATAL):
         world.record.faults.append(f"{victim.name} ended with exit code {ended[0]} after SIGTERM")
     elif ended[0] == FATAL:
         world.record.told.append(f"{victim.name} could not say goodbye after SIGTERM: exit code {FATAL}")
