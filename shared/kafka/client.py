@@ -77,6 +77,7 @@ def passing(error: ck.KafkaError) -> bool:
         ck.KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
         ck.KafkaError.UNKNOWN_TOPIC_OR_PART,
         ck.KafkaError._UNKNOWN_PARTITION,  # of a broker that has just come back
+        ck.KafkaError._DESTROY_BROKER,  # the client forgets a broker, and learns of it again
         ck.KafkaError._MAX_POLL_EXCEEDED,
         ck.KafkaError._AUTO_OFFSET_RESET,
         ck.KafkaError._PARTITION_EOF,
