@@ -124,10 +124,13 @@ def _judged(
         return Diagnosis(verdict="unexplained", reason=reason, **common)
     effect = effect_of(knowledge, window, alignment)
     common["effect"] = effect
-    if effect.gain[0] < GAIN[0] and effect.gain[1] < GAIN[1]:
+    # Whoever takes fraud for rarer flags less, and looks accurate doing so: that has to pay in cost. It is dear where
+    # fraud adapted instead.
+    rarer = alignment.fraud_rate < profile.fraud_rate
+    if effect.gain[1] < GAIN[1] and (rarer or effect.gain[0] < GAIN[0]):
         if effect.drop[0] < HARMLESS[0] and effect.drop[1] < HARMLESS[1]:
             return Diagnosis(verdict="harmless", reason="no decision worth naming changes", **common)
-        if alignment.fraud_rate < profile.fraud_rate:
+        if rarer:
             reason = "fraud that fell and fraud that adapted look the same here"
             return Diagnosis(verdict="unexplained", reason=reason, **common)
         return Diagnosis(verdict="harmless", reason="undoing it would gain nothing", **common)
