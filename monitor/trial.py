@@ -15,6 +15,9 @@ from shared.bundle import Array
 
 FADE = 0.9  # of what was scored beside, a batch: the newest ten count
 ROWS = 100  # scored beside the active version before a candidate may be promoted
+# Labelled rows, new to the line, before it may be promoted: ten batches, as in docs/healing.md. An early stroke of luck
+# is evidence too; with labels 20 batches late it would be in force for long before the next rows say otherwise.
+LABELLED = 1_000
 
 
 class Lesson(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,14 +48,14 @@ def scored_beside(trial: Trial, active: Array, candidate: Array, cut: float) -> 
 
 
 def verdict(trial: Trial, guarding: Guarding) -> Literal["promote", "drop", "go on", "too far"]:
-    """promote: evidence is enough, log loss agrees, and the share of alerts stays in bounds; too far: but for the
-    last. drop: the evidence is against the line."""
+    """promote: rows and evidence are enough, log loss agrees, and the share of alerts stays in bounds; too far: but for
+    the last. drop: the evidence is against the line."""
     costs = guarding.profile.costs
     if log_evidence(trial.tally.reversed(), costs) >= guarding.log_evidence:
         return "drop"
     if log_evidence(trial.tally, costs) < guarding.log_evidence or trial.log_loss >= trial.log_loss_active:
         return "go on"
-    if trial.beside_rows < ROWS:
+    if trial.beside_rows < ROWS or trial.rows < LABELLED:
         return "go on"
     before, after = trial.beside_active / trial.beside_rows, trial.beside_flags / trial.beside_rows
     return "too far" if too_far(before, after, guarding.clean_alerts, guarding.flag_factor) else "promote"

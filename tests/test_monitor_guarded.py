@@ -89,7 +89,7 @@ class Stream(Run):
         facts = {
             "request_id": self.request().request_id, "purpose": "learn", "post_version": f"v{100 + self.k}",
             "tally": {"won_fraud": 0, "lost_fraud": 0, "won_normal": won, "lost_normal": lost},
-            "fresh_labelled": 100, "log_loss_base": 20.0, "log_loss_active": 30.0,
+            "fresh_labelled": 500, "log_loss_base": 20.0, "log_loss_active": 30.0,
         }  # fmt: skip
         self(event("heal-finished", **{**facts, **more}))
 
@@ -335,6 +335,17 @@ def test_a_candidate_is_promoted_when_evidence_and_log_loss_agree() -> None:
     lesson(run)
     assert run.request().base_version == version
     assert run.request().parameters == {"active_version_number": int(version[1:])}
+
+
+def test_a_candidate_is_not_promoted_on_fewer_than_a_thousand_new_rows() -> None:
+    run = Stream()
+    refused(run)
+    lesson(run)
+    lesson(run, won=60, fresh_labelled=499)
+    assert run.state.core.active == "v1"
+    assert "promote" not in [run.row(f"b{k}").action for k in range(1, run.k + 1)]
+    lesson(run, fresh_labelled=1)
+    assert run.row(f"b{run.k}").action == "promote"
 
 
 def test_a_candidate_that_floods_the_alerts_is_held_back_and_that_is_said_once() -> None:
