@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from selfheal.experiment.explain import Explained, explain, idle_rollbacks, rule_distance
+from selfheal.experiment.explain import Compared, Explained, explain, idle_rollbacks, rule_distance
 from selfheal.experiment.published import FIGURES
 from selfheal.experiment.report_honest import figures
 
@@ -19,7 +19,7 @@ def put(numbers: dict[str, Any], path: Path, value: Any) -> None:
     numbers[path[-1]] = value
 
 
-def explained(name: str, shift: float, far: int, script: int = 0) -> list[Explained]:
+def explained(name: str, shift: float, far: int, script: int = 0) -> Compared:
     """All intervals hold the published figure but that of `name`, which is moved up by shift. Of 100 further seeds
     `far` have its published value, the others our median; trained as the script does, `script` have it."""
     summary: dict[str, Any] = {}
@@ -34,7 +34,7 @@ def explained(name: str, shift: float, far: int, script: int = 0) -> list[Explai
 
 
 def one(name: str, shift: float, far: int, script: int = 0) -> Explained:
-    found = {e.figure.name: e for e in explained(name, shift, far, script)}
+    found = {e.figure.name: e for e in explained(name, shift, far, script).figures}
     assert all(e.verdict == "inside" for other, e in found.items() if other != name)
     return found[name]
 
@@ -48,7 +48,7 @@ def test_the_same_rule_on_either_side(far: int, verdict: str, shift: float) -> N
 
 
 def test_inside_needs_no_counts() -> None:
-    assert all(e.verdict == "inside" and not e.text for e in explained("clean accuracy", 0.0, 0))
+    assert all(e.verdict == "inside" and not e.text for e in explained("clean accuracy", 0.0, 0).figures)
 
 
 @pytest.mark.parametrize(("script", "verdict"), [(50, "explained"), (6, "explained"), (3, "open")])
@@ -67,9 +67,29 @@ def test_both_ends_of_the_lift_are_judged_together() -> None:
 
 
 def test_the_report_does_not_hide_what_is_open() -> None:
-    text = "\n".join(figures(explained("mean lift", 0.1, 0), 100))
+    text = "\n".join(figures(explained("mean lift", 0.1, 0)))
     assert "18 inside, 0 explained, 0 narrow, 0 rare, 1 open" in text
     assert "| mean lift | 0.223 | 0.323 [0.322, 0.324] | **open** | 0 of 100 further seeds lie as far out; " in text
+
+
+@pytest.mark.parametrize(("strange", "usual"), [(3, True), (2, False)])
+def test_the_whole_run_is_judged_beside_its_figures(strange: int, usual: bool) -> None:
+    """Ten published figures are far from nearly all of 100 seeds. As many are strange on that side, and on the other:
+    six of 100 are enough."""
+    far = {figure.name for figure in FIGURES[:10]}
+    summary: dict[str, Any] = {}
+    more: list[dict[str, Any]] = [{"script": {}} for _ in range(100)]
+    for figure in FIGURES:
+        put(summary, figure.path, {"median": figure.value, "p05": figure.value, "p95": figure.value})
+        for i, each in enumerate(more):
+            put(each, figure.path, figure.value)
+            each["script"][figure.name] = figure.value + (figure.name in far) * ((i >= strange) + (i >= 100 - strange))
+    compared = explain(summary, more, 2.2)
+    assert (compared.outside, compared.as_many) == (10, 2 * strange)
+    assert compared.usual is usual
+    text = "\n".join(figures(compared))
+    assert "10 of 19 published figures lie outside" in text
+    assert ("is not one that this process gives" in text) is not usual
 
 
 def test_the_published_shadow_is_near_a_rule_on_v14_and_other_counts_are_not() -> None:

@@ -4,16 +4,20 @@ One rule for every figure. Outside of the 90% interval of the seeds that ran, it
 seeds, trained as the published script trains (as_script.py): inside of their 90% interval, that difference explains it.
 Else it is counted how many further seeds of ours lie as far out: at least 5%: few seeds, a narrow interval. Some: rare.
 None: open, and said so. The two ends of the lift's range are one observation, so they are judged together.
+
+Nineteen looks find something rare in any run. So the whole is judged too: how many figures lie outside, against how
+many of each further seed's own do.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from monitor import health
 from producer.generator import REFERENCE
@@ -40,9 +44,35 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
-def explain(summary: Numbers, more: Sequence[Numbers], strength: float) -> list[Explained]:
-    """Every published figure. more: summaries of the further seeds, at least one."""
-    return [_explain(figure, summary, more, strength) for figure in FIGURES]
+class Compared(NamedTuple):
+    """Every published figure, and all of them together. simulated: how many further seeds there are; outside: how
+    many published figures lie outside of these seeds' 90% intervals; as_many: seeds of which as many or more do."""
+
+    figures: list[Explained]
+    simulated: int
+    outside: int
+    as_many: int
+
+    @property
+    def usual(self) -> bool:
+        """Whether the published run as a whole is one that the further seeds give."""
+        return self.as_many >= USUAL * self.simulated
+
+
+def explain(summary: Numbers, more: Sequence[Numbers], strength: float) -> Compared:
+    """Every published figure. more: summaries of the further seeds, at least two."""
+    figures = [_explain(figure, summary, more, strength) for figure in FIGURES]
+    published = np.array([figure.value for figure in FIGURES])
+    seeds = np.array([[each["script"][figure.name] for figure in FIGURES] for each in more], np.float64)
+    outside = _outside(published, seeds)
+    as_many = sum(_outside(seed, np.delete(seeds, i, axis=0)) >= outside for i, seed in enumerate(seeds))
+    return Compared(figures, len(more), outside, as_many)
+
+
+def _outside(run: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> int:
+    """run (19,), others (n, 19): how many of the run's figures are outside of the others' 90% intervals."""
+    low, high = np.quantile(others, (USUAL, 1 - USUAL), axis=0)
+    return int(((run < low - ROUNDING) | (run > high + ROUNDING)).sum())
 
 
 def _explain(figure: Figure, summary: Numbers, more: Sequence[Numbers], strength: float) -> Explained:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from selfheal.experiment.ceiling import ceiling
-from selfheal.experiment.explain import Explained, explain
+from selfheal.experiment.explain import Compared, explain
 from selfheal.experiment.more import COUNT, in_processes
 from selfheal.experiment.published import (
     BATCHES,
@@ -106,18 +106,15 @@ def _together(
 ) -> None:
     """summary.json, seeds.csv and report.md over several seeds."""
     summary, best = of_seeds(summaries), ceiling(parameters.drift_strength)
-    explained: list[Explained] = []
-    simulated = 0
+    compared: Compared | None = None
     if parameters.as_published:
         bar = progress.add_task("further seeds, simulated", total=COUNT)
         more = in_processes(parameters, on_seed=lambda: progress.advance(bar))
         write_whole(folder / "further-seeds.csv", seeds_csv(more))
-        explained, simulated = explain(summary, more, parameters.drift_strength), len(more)
+        compared = explain(summary, more, parameters.drift_strength)
     write_whole(folder / "summary.json", encoded(summary))
     write_whole(folder / "seeds.csv", seeds_csv(summaries))
-    text = report(
-        summary, parameters, best, command=command, explained=explained, simulated=simulated, stress=stress
-    )  # fmt: skip
+    text = report(summary, parameters, best, command=command, compared=compared, stress=stress)
     write_whole(folder / "report.md", text.encode())
 
 

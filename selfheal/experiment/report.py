@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from selfheal.experiment.ceiling import Ceiling
-from selfheal.experiment.explain import Explained
+from selfheal.experiment.explain import Compared
 from selfheal.experiment.markdown import middle, number, paragraph, table
 from selfheal.experiment.published import BATCH_ROWS, COUNTS, FIGURES, STRESS_RESTORED
 from selfheal.experiment.report_honest import figures, honest, idle
@@ -34,9 +34,9 @@ BATCH_TEXT = (
 
 def report(
     summary: Numbers, parameters: Parameters, best: Ceiling, *, command: str, rollbacks: Sequence[Rollback] = (),
-    explained: Sequence[Explained] = (), simulated: int = 0, stress: bool = False,
+    compared: Compared | None = None, stress: bool = False,
 ) -> str:  # fmt: skip
-    """The whole text. rollbacks: of one seed's clean variant. explained, simulated: with several seeds."""
+    """The whole text. rollbacks: of one seed's clean variant. compared: with several seeds."""
     many = len(summary["seeds"]) > 1
     parts = [
         [f"# The reference experiment over Kafka{', under stress' if stress else ''}", "", f"`{command}`", ""],
@@ -45,7 +45,7 @@ def report(
         _stages(summary, parameters, many),
         _batches(summary, parameters),
         honest(summary, parameters, best),
-        figures(explained, simulated) if explained else [],
+        figures(compared) if compared else [],
         idle(summary, parameters),
         _files(many),
     ]

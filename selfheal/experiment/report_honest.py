@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from producer.generator import REFERENCE
 from selfheal.experiment.ceiling import Ceiling
-from selfheal.experiment.explain import SIMULATED, Explained, idle_rollbacks
+from selfheal.experiment.explain import SIMULATED, Compared, idle_rollbacks
 from selfheal.experiment.markdown import middle, number, paragraph, table
 from selfheal.experiment.summary import Numbers, Parameters
 
@@ -61,8 +59,15 @@ def honest(summary: Numbers, parameters: Parameters, best: Ceiling) -> list[str]
     ]  # fmt: skip
 
 
-def figures(explained: Sequence[Explained], simulated: int) -> list[str]:
-    """Each published figure: inside of our interval, or how often our process gives it."""
+USUAL_TEXT = {
+    True: "As a whole the published run is one that this process gives; so many looks find something rare in any run.",
+    False: "As a whole the published run is not one that this process gives.",
+}
+
+
+def figures(compared: Compared) -> list[str]:
+    """Each published figure: inside of our interval, or how often our process gives it; and all of them together."""
+    explained, simulated = compared.figures, compared.simulated
     counted = {kind: sum(e.verdict == kind for e in explained) for kind in VERDICT_TEXT}
     rows = []
     for e in explained:
@@ -80,9 +85,11 @@ def figures(explained: Sequence[Explained], simulated: int) -> list[str]:
         *table(["figure", "published", "ours", "verdict", "counts"], rows, words=2),
         *paragraph("""Trained as the script does: all 13,250 parameters together, a second network as the shadow; ours
             keeps the reflex at the identity and takes the same network without it. A frequency is no cause: *narrow*,
-            *rare* and *open* are differences that this does not explain. Figures of one stage come from the same 1,000
-            rows, so they are not independent; with 19 figures at 90% about two would be outside even if the published
-            run were one of ours."""),
+            *rare* and *open* are, one by one, differences that this does not explain."""),
+        *paragraph(f"""All together: {compared.outside} of {len(explained)} published figures lie outside of the
+            90% intervals of the seeds trained as the script does. Of those {simulated} seeds themselves, each held
+            against the others, {compared.as_many} ({compared.as_many / simulated:.0%}) have as many or more outside.
+            {USUAL_TEXT[compared.usual]}"""),
     ]  # fmt: skip
 
 
