@@ -95,23 +95,32 @@ def pack(
     return value, headers
 
 
-def unpack(key: bytes | None, value: bytes | None, headers: Mapping[str, bytes], bundle: Bundle) -> Adapter:
-    """Check (size, hash, bundle, names, shapes, finite) and load. Raises Refused, which names what is wrong."""
+def check_record(key: bytes | None, value: bytes | None, headers: Mapping[str, bytes], bundle: Bundle) -> bytes:
+    """What can be told of an adapters record without looking into it: size, key, bundle, hash. Returns the SHA-256 of
+    the value. Raises Refused, which names what is wrong."""
     if value is None or key is None:
         raise Refused("no value or no key")
     if len(value) > MAX_ADAPTER_BYTES:
         raise Refused(f"{len(value)} bytes, at most {MAX_ADAPTER_BYTES} are taken")
-    text = {k: headers.get(k, b"").decode("utf-8", "replace") for k in ("version", "parent", "bundle", "sha256")}
+    text = {k: headers.get(k, b"").decode("utf-8", "replace") for k in ("version", "bundle", "sha256")}
     if text["version"] != key.decode("utf-8", "replace"):
         raise Refused(f"key {key!r} is not the version", "version")
     if text["version"] == FIRST_VERSION:
         raise Refused(f"{FIRST_VERSION} is the bundle's own and is never published", "version")
     if text["bundle"] != bundle.hash:
         raise Refused(f"made for bundle {text['bundle'][:12]}, this is {bundle.hash[:12]}", "bundle")
-    if hashlib.sha256(value).hexdigest() != text["sha256"]:
+    digest = hashlib.sha256(value)
+    if digest.hexdigest() != text["sha256"]:
         raise Refused("the bytes do not have the SHA-256 that the header names", "sha256")
+    return digest.digest()
+
+
+def unpack(key: bytes | None, value: bytes | None, headers: Mapping[str, bytes], bundle: Bundle) -> Adapter:
+    """Check the record, and names, shapes and numbers of what is in it, and load. Raises Refused, which names what is
+    wrong."""
+    check_record(key, value, headers, bundle)
     try:
-        tensors = load_tensors(value)
+        tensors = load_tensors(value or b"")
     except (SafetensorError, ValueError, KeyError) as exc:
         raise Refused(f"not safetensors: {exc}") from exc
     d, shapes = len(bundle.features), reflex_shapes(bundle.manifest.hidden)
@@ -127,9 +136,9 @@ def unpack(key: bytes | None, value: bytes | None, headers: Mapping[str, bytes],
     except ValueError as exc:
         raise Refused(str(exc)) from exc
     return Adapter(
-        version=text["version"],
-        parent=text["parent"],
-        bundle=text["bundle"],
+        version=(key or b"").decode("utf-8", "replace"),
+        parent=headers.get("parent", b"").decode("utf-8", "replace"),
+        bundle=bundle.hash,
         shift=tensors["align.shift"],
         scale=tensors["align.scale"],
         reflex={k: tensors[k] for k in shapes},
