@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from confluent_kafka import Message
+from in_thread import in_thread
 
 from healer.service import run
 from producer.generator import REFERENCE
@@ -89,23 +89,9 @@ class Pipeline:
     @contextmanager
     def healing(self, slot: str = "0") -> Iterator[None]:
         """A healer in a thread of its own, stopped cleanly at the end."""
-        stop, failed = threading.Event(), []
-
-        def body() -> None:
-            try:
-                run(self.settings.model_copy(update={"slot": slot}), self.kafka, self.bundle, stop.is_set)
-            except BaseException as exc:  # noqa: BLE001 - shown by the test's own thread
-                failed.append(exc)
-
-        thread = threading.Thread(target=body)
-        thread.start()
-        try:
+        settings = self.settings.model_copy(update={"slot": slot})
+        with in_thread(lambda stop: run(settings, self.kafka, self.bundle, stop)):
             yield
-        finally:
-            stop.set()
-            thread.join(30)
-        assert not thread.is_alive()
-        assert failed == []
 
 
 def same_tensors(one: Adapter, other: Adapter) -> bool:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from types import ModuleType
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,26 +14,18 @@ from confluent_kafka import Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from hypothesis import given
 from hypothesis import strategies as st
+from in_thread import running
 
-from healer import service as healer_service
 from healer.stale import plan
-from monitor import service as monitor_service
-from scorer import service as scorer_service
 from shared.bundle import Bundle
 from shared.errors import Refused
 from shared.kafka import Out, Session, Taken, Writer, group_offsets, watermarks
 from shared.records import Event, HealRequest, Metrics, OffsetRange, decode, decode_event, encode
-from shared.settings import HealerSettings, MonitorSettings, ScorerSettings, ServiceSettings, load
 from shared.topics import Name, group_name, topic_name
 
 AT = "2026-01-01T00:00:07Z"
 HOUR_MS = 3_600_000
 NOW_MS = 1_800_000_000_000
-SERVICES: dict[str, tuple[ModuleType, type[ServiceSettings]]] = {
-    "scorer": (scorer_service, ScorerSettings),
-    "healer": (healer_service, HealerSettings),
-    "monitor": (monitor_service, MonitorSettings),
-}
 ReadTopic = Callable[..., list[Message]]
 WaitFor = Callable[..., None]
 T = TypeVar("T")
@@ -124,30 +113,6 @@ def test_what_is_put_back_is_taken_again_and_not_committed(
         assert [r.value for r in third] == [b"2", b"3", b"4"]
     finally:
         session.close()
-
-
-@contextmanager
-def running(name: str, kafka: Mapping[str, str], prefix: str, bundle: Bundle, **more: Any) -> Iterator[None]:
-    """A service in a thread; stopped cleanly at the end, when it must not have failed."""
-    module, kind = SERVICES[name]
-    stop, failed = threading.Event(), list[BaseException]()
-    settings = load(kind, prefix=prefix, session_timeout_ms=6_000, **more)
-
-    def body() -> None:
-        try:
-            module.run(settings, kafka, bundle, stop.is_set)
-        except BaseException as exc:  # noqa: BLE001 - shown by the test's own thread
-            failed.append(exc)
-
-    thread = threading.Thread(target=body)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(30)
-    assert not thread.is_alive()
-    assert failed == []
 
 
 class Stranger:
