@@ -5,13 +5,12 @@ Pure. A record that cannot be used changes nothing: the running adapter stays, a
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 
 import msgspec
 import numpy as np
 
-from shared.adapters import ADAPTERS_KEPT, Adapter, first_adapter, unpack
+from shared.adapters import ADAPTERS_KEPT, Adapter, check_record, first_adapter, unpack
 from shared.bundle import Bundle
 from shared.errors import Refused
 from shared.forward import Folded, Network, probabilities
@@ -20,11 +19,13 @@ from shared.records import FIRST_VERSION, Control, decode
 from shared.signing import Seal
 
 TRIED_ROWS = 128
+KEPT_BYTES_MAX = 128 * 1024 * 1024  # not looked into yet; beyond, each is at once
 _FOLLOWED = (b"active", b"candidate", b"pin")
 
 
 class View(msgspec.Struct, frozen=True):
-    """What a turn is scored with; never changes. loaded and refused: by version."""
+    """What a turn is scored with; never changes. loaded and refused: by version; one that is only kept is in
+    neither."""
 
     active: Folded
     candidate: Folded | None
@@ -42,19 +43,25 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class Catalog:
-    """keep: most adapters kept, the oldest not in use goes first. seal: checks who published a record."""
+    """keep: most adapters kept, the oldest not in use goes first. seal: checks who published a record.
+
+    Most adapters are never served. So of one that nobody names only size, key, bundle and hash are checked, and its
+    record is kept as it came; it is unpacked, folded and tried when it is first named, or by look_at_one.
+    """
 
     def __init__(self, bundle: Bundle, network: Network, keep: int = ADAPTERS_KEPT, seal: Seal | None = None) -> None:
         self._bundle, self._network, self._keep, self._seal = bundle, network, keep, seal or Seal()
         first = Folded.of(first_adapter(bundle), network)
-        self._loaded: dict[str, Folded] = {FIRST_VERSION: first}  # in the order they came
-        self._digest: dict[str, bytes] = {}
+        self._loaded: dict[str, Folded] = {FIRST_VERSION: first}
+        self._kept: dict[str, Taken] = {}  # not looked into yet
+        self._kept_bytes = 0
+        self._digest: dict[str, bytes] = {}  # of all these but the first, in the order they came
         self._refused: dict[str, str] = {}
         self._named: dict[str, str | None] = {}  # control setting to version
         self._active = first
 
     def adapter(self, record: Taken) -> Problem | None:
-        """Load one adapters record; a record without a value takes the version away, unless it is in use."""
+        """Take one adapters record; a record without a value takes the version away, unless it is in use."""
         version = (record.key or b"").decode("utf-8", "replace")
         if (stranger := self._unsigned(record)) is not None:
             return stranger
@@ -62,27 +69,42 @@ class Catalog:
             if version not in self._in_use():
                 self._forget(version)
             return None
-        digest = hashlib.sha256(record.value).digest()
+        try:
+            digest = check_record(record.key, record.value, record.headers, self._bundle)
+        except Refused as refused:
+            known = version == FIRST_VERSION or version in self._digest
+            return _problem(record, None, refused) if known else self._refuse(record, version, refused)
+        before = None
+        if self._digest.get(version, digest) != digest:
+            before = self.look_into(version)
+            if version in self._loaded:
+                return _problem(record, None, Refused(f"{version} is loaded already, with other bytes", "version"))
+        self._keep_raw(version, record, digest)
+        full = self._kept_bytes > KEPT_BYTES_MAX
+        return self.look_into(version) if full or version in self._in_use() else before
+
+    def look_into(self, version: str) -> Problem | None:
+        """Somebody names this version: load it, if it is here and was only kept so far."""
+        record = self._kept.get(version)
+        if record is None:
+            return None
+        self._drop_raw(version)
         try:
             folded = self._fold(unpack(record.key, record.value, record.headers, self._bundle))
-            if self._digest.get(version, digest) != digest:
-                raise Refused(f"{version} is loaded already, with other bytes", "version")
         except Refused as refused:
-            if version in self._loaded:
-                return _problem(record, None, refused)
-            self._refused[version] = str(refused)
-            _shorten(self._refused, self._keep, keep=())
-            return _problem(record, version, refused)
+            self._forget(version)
+            return self._refuse(record, version, refused)
         self._loaded[version] = folded
-        self._digest[version] = digest
-        self._refused.pop(version, None)
         self._choose()
-        for old in _shorten(self._loaded, self._keep, keep=self._in_use()):
-            self._digest.pop(old, None)
         return None
 
+    def look_at_one(self) -> Problem | None:
+        """Load the oldest that was only kept so far: for whoever has nothing else to do."""
+        return self.look_into(next(iter(self._kept), ""))
+
     def control(self, record: Taken) -> Problem | None:
-        """Follow one control record; settings that are not ours are passed over."""
+        """Follow one control record; settings that are not ours are passed over. The problem may be the named
+        adapter's."""
         if record.key not in _FOLLOWED:
             return None
         setting = record.key.decode()
@@ -94,9 +116,11 @@ class Catalog:
                 raise Refused(f"the key says {setting}, the value {order.setting}", "setting")
         except Refused as refused:
             return _problem(record, None, refused)
-        self._named[setting] = None if order is None else order.version
+        version = None if order is None else order.version
+        self._named[setting] = version
+        problem = self.look_into(version or "")
         self._choose()
-        return None
+        return problem
 
     def view(self) -> View:
         """As it stands now."""
@@ -130,17 +154,32 @@ class Catalog:
     def _in_use(self) -> set[str]:
         return {FIRST_VERSION, self._active.version, self._wanted(), *(v for v in self._named.values() if v)}
 
+    def _keep_raw(self, version: str, record: Taken, digest: bytes) -> None:
+        """As the newest; what is loaded stays so."""
+        if version in self._digest:
+            return
+        self._digest[version] = digest
+        self._kept[version] = record
+        self._kept_bytes += len(record.value or b"")
+        self._refused.pop(version, None)
+        used = self._in_use()
+        for old in [v for v in self._digest if v not in used][: max(0, len(self._digest) + 1 - self._keep)]:
+            self._forget(old)
+
+    def _drop_raw(self, version: str) -> None:
+        if (record := self._kept.pop(version, None)) is not None:
+            self._kept_bytes -= len(record.value or b"")
+
+    def _refuse(self, record: Taken, version: str, refused: Refused) -> Problem:
+        self._refused[version] = str(refused)
+        if len(self._refused) > self._keep:
+            del self._refused[next(iter(self._refused))]
+        return _problem(record, version, refused)
+
     def _forget(self, version: str) -> None:
+        self._drop_raw(version)
         for known in (self._loaded, self._digest, self._refused):
             known.pop(version, None)
-
-
-def _shorten(known: dict[str, Folded] | dict[str, str], most: int, keep: set[str] | tuple[()]) -> list[str]:
-    """Take the oldest away, but none of `keep`, until `most` are left; returns what went."""
-    gone = [version for version in known if version not in keep][: max(0, len(known) - most)]
-    for version in gone:
-        del known[version]
-    return gone
 
 
 def _problem(record: Taken, version: str | None, refused: Refused) -> Problem:

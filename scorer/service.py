@@ -121,7 +121,7 @@ class _Loop:
     def _adapters_there(self, records: Sequence[Taken], stop: Callable[[], bool]) -> bool:
         """Wait for adapters that these records name, all within one adapter_wait_s: far below max.poll.interval.ms, so
         the group keeps us. False when told to stop."""
-        versions = awaited(records, self._slot.view(), self._given_up)
+        versions = awaited(records, self._slot.view(), given_up=())
         until = time.monotonic() + self._settings.adapter_wait_s
 
         def stop_waiting() -> bool:
@@ -129,7 +129,8 @@ class _Loop:
             return stop()
 
         for version in sorted(versions):
-            if not self._slot.wait_for(version, until, stop_waiting):
+            waited_before = version in self._given_up  # if it has come since, it is taken
+            if not self._slot.wait_for(version, 0.0 if waited_before else until, stop_waiting):
                 return False
         for version in awaited(records, self._slot.view(), self._given_up):
             self._given_up[version] = None

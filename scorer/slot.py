@@ -1,7 +1,9 @@
 """The adapters in use: a watcher thread follows the adapters and control topics, the loop reads a View once a turn.
 
-The watcher replaces the view whole, so no turn ever sees half a swap. A watcher that ends, or is not heard of for
-STUCK_S, ends the scorer: a fresh process is better than one that serves an adapter which was rolled back long ago.
+The watcher replaces the view whole, so no turn ever sees half a swap. An adapter that nobody names is looked into only
+when the watcher has nothing else to do: most are never served, and to unpack each took time from the loop. A watcher
+that ends, or is not heard of for STUCK_S, ends the scorer: a fresh process is better than one that serves an adapter
+which was rolled back long ago.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ class Slot:
     ) -> None:
         self._kafka, self._name, self._catalog, self._start_s = kafka, name, catalog, start_s
         self._adapters, self._control = topic_name("adapters", prefix), topic_name("control", prefix)
-        self._changed = threading.Condition()
+        self._changed = threading.Condition()  # its lock also guards the catalog
         self._view = catalog.view()
         self._ready = False
         self._problems: deque[Problem] = deque()
@@ -57,8 +59,8 @@ class Slot:
 
     def wait_for(self, version: str, until: float, stop: Callable[[], bool]) -> bool:
         """Wait until the version is loaded or refused, or the monotonic clock says `until`. False when told to stop.
-        Raises Fatal."""
-        return self._wait(lambda: version in self._view.loaded or version in self._view.refused, until, stop)
+        One that is here and was not looked into yet is loaded now. Raises Fatal."""
+        return self._wait(lambda: self._settled(version), until, stop)
 
     def problems(self) -> list[Problem]:
         """What was refused since the last call; each is handed out once."""
@@ -95,6 +97,13 @@ class Slot:
                 self._changed.wait(min(_LOOK_S, left))
         return True
 
+    def _settled(self, version: str) -> bool:
+        with self._changed:
+            if version not in self._view.loaded and version not in self._view.refused:
+                self._note(self._catalog.look_into(version))
+                self._show(self._ready)
+            return version in self._view.loaded or version in self._view.refused
+
     def _watch(self) -> None:
         try:
             with closing(Follower(self._kafka, [self._adapters, self._control], name=self._name)) as follower:
@@ -106,7 +115,10 @@ class Slot:
                 while not self._ending.is_set():
                     if records := follower.take(_POLL_S):
                         self._fold(records)
-                        self._show(ready=True)
+                    else:
+                        with self._changed:
+                            self._note(self._catalog.look_at_one())
+                    self._show(ready=True)
                     self._beat = time.monotonic()
         except SelfhealError as exc:
             self._failure = exc
@@ -116,21 +128,24 @@ class Slot:
 
     def _fold(self, records: Iterable[Taken]) -> None:
         for record in records:
-            fold = self._catalog.adapter if record.topic == self._adapters else self._catalog.control
-            problem = fold(record)
+            with self._changed:
+                fold = self._catalog.adapter if record.topic == self._adapters else self._catalog.control
+                self._note(fold(record))
             self._beat = time.monotonic()
-            if problem is None:
-                continue
-            _log.warning("record_refused", record=problem.record, version=problem.version, reason=problem.reason)
-            history = not self._ready and problem.field == "bundle"  # adapters of a bundle that ours replaced
-            if not history and len(self._problems) < _PROBLEMS_MAX:
-                self._problems.append(problem)
+
+    def _note(self, problem: Problem | None) -> None:
+        if problem is None:
+            return
+        _log.warning("record_refused", record=problem.record, version=problem.version, reason=problem.reason)
+        history = not self._ready and problem.field == "bundle"  # adapters of a bundle that ours replaced
+        if not history and len(self._problems) < _PROBLEMS_MAX:
+            self._problems.append(problem)
 
     def _show(self, ready: bool) -> None:
-        view = self._catalog.view()
-        if view.active.version != self._view.active.version:
-            crash_point("scorer.before-swap")
-            _log.info("adapter_in_use", version=view.active.version, before=self._view.active.version)
         with self._changed:
+            view = self._catalog.view()
+            if view.active.version != self._view.active.version:
+                crash_point("scorer.before-swap")
+                _log.info("adapter_in_use", version=view.active.version, before=self._view.active.version)
             self._view, self._ready = view, ready
             self._changed.notify_all()

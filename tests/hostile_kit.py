@@ -157,7 +157,8 @@ def adapter(value: bytes) -> None:
     headers = fitting(value)
     guarded(lambda: unpack(b"v2", value, headers, bundle()))
     catalog = Catalog(bundle(), Network.of(bundle()))
-    problem = catalog.adapter(Taken("adapters", 0, 0, 0, b"v2", value, dict(headers)))
+    kept = catalog.adapter(Taken("adapters", 0, 0, 0, b"v2", value, dict(headers)))
+    problem = kept or catalog.look_into("v2")
     view = catalog.view()
     assert (problem is None) == ("v2" in view.loaded) == ("v2" not in view.refused)
     assert view.active.version == "v1"

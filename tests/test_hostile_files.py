@@ -211,6 +211,7 @@ def test_an_older_version_played_again_changes_nothing() -> None:
     def play(version: str, value: bytes, text: dict[str, str]) -> str | None:
         headers = {k: v.encode() for k, v in text.items()}
         problem = catalog.adapter(Taken("adapters", 0, 0, 0, version.encode(), value, headers))
+        problem = problem or catalog.look_into(version)
         return None if problem is None else problem.reason
 
     def order(version: str) -> None:
@@ -335,3 +336,5 @@ def test_the_kit_takes_good_files() -> None:
     assert bundles.load(folder() / "bundle").features == FEATURES
     catalog = Catalog(bundle(), Network.of(bundle()))
     assert catalog.adapter(Taken("adapters", 0, 0, 0, b"v2", GOOD, dict(fitting(GOOD)))) is None
+    assert catalog.look_into("v2") is None
+    assert "v2" in catalog.view().loaded

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from scorer.catalog import Catalog, Problem
-from shared.adapters import Adapter, first_adapter, pack
+from shared.adapters import Adapter, first_adapter, pack, unpack
 from shared.bundle import Bundle
 from shared.forward import Network
 from shared.kafka import Taken
@@ -138,6 +138,7 @@ def test_v1_is_never_published(catalog, bundle):
 def test_a_version_keeps_its_bytes(catalog, bundle):
     first = published(bundle, "v2", seed=1)
     catalog.adapter(first)
+    catalog.look_into("v2")
     before = catalog.view().loaded["v2"]
     assert catalog.adapter(first) is None
     problem = catalog.adapter(published(bundle, "v2", seed=2))
@@ -167,6 +168,87 @@ def test_a_bad_order_changes_nothing(catalog, bundle, record, field):
     assert served(catalog) == "v2"
 
 
+@pytest.fixture
+def unpacked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Keys of the adapters that are unpacked from here on."""
+    keys: list[str] = []
+
+    def counting(key: bytes | None, *rest: Any) -> Adapter:
+        keys.append((key or b"").decode())
+        return unpack(key, *rest)
+
+    monkeypatch.setattr("scorer.catalog.unpack", counting)
+    return keys
+
+
+def test_only_what_is_named_is_unpacked(catalog, bundle, unpacked):
+    catalog.control(order("candidate", "v5"))
+    for i in range(2, 6):
+        catalog.adapter(published(bundle, f"v{i}", seed=i))
+    assert unpacked == ["v5"]
+    catalog.control(order("active", "v3"))
+    assert (served(catalog), unpacked) == ("v3", ["v5", "v3"])
+    catalog.look_into("v2")
+    catalog.look_into("v2")
+    assert unpacked == ["v5", "v3", "v2"]
+    assert set(catalog.view().loaded) == {"v1", "v2", "v3", "v5"}
+    assert catalog.view().refused == {}
+
+
+def test_the_others_are_looked_at_one_by_one(catalog, bundle, unpacked):
+    for i in range(2, 5):
+        catalog.adapter(published(bundle, f"v{i}", **({"logit_shift": float("nan")} if i == 3 else {})))
+    assert unpacked == []
+    problems = [catalog.look_at_one() for _ in range(5)]
+    assert unpacked == ["v2", "v3", "v4"]
+    assert [p.version if p else None for p in problems] == [None, "v3", None, None, None]
+    assert set(catalog.view().loaded) == {"v1", "v2", "v4"}
+
+
+@pytest.mark.parametrize("setting", ["active", "candidate", "pin"])
+def test_what_cannot_be_used_is_refused_once_when_it_is_named(catalog, bundle, setting):
+    bad = published(bundle, "v2", logit_shift=float("nan"))._replace(offset=3)
+    assert catalog.adapter(bad) is None
+    assert catalog.view().refused == {}
+    problem = catalog.control(order(setting, "v2"))
+    assert problem is not None
+    assert (problem.version, problem.field, problem.record) == ("v2", None, "adapters/0/3")
+    assert (served(catalog), catalog.view().candidate) == ("v1", None)
+    assert "v2" in catalog.view().refused
+    assert catalog.control(order(setting, "v2")) is None
+    assert catalog.look_into("v2") is None
+
+
+def test_bytes_that_turn_out_bad_give_way_to_other_bytes(catalog, bundle):
+    assert catalog.adapter(published(bundle, "v2", logit_shift=float("nan"))) is None
+    problem = catalog.adapter(published(bundle, "v2", seed=1))
+    assert problem is not None
+    assert problem.version == "v2"  # the first of the two records
+    assert catalog.look_into("v2") is None
+    assert "v2" in catalog.view().loaded
+    assert catalog.view().refused == {}
+
+
+def test_a_spoilt_copy_takes_nothing_away_from_what_is_kept(catalog, bundle):
+    catalog.adapter(published(bundle, "v2"))
+    problem = catalog.adapter(spoilt(published(bundle, "v2"), sha256="0" * 64))
+    assert problem is not None
+    assert problem.version is None
+    catalog.control(order("active", "v2"))
+    assert served(catalog) == "v2"
+
+
+def test_what_is_kept_is_bounded_in_bytes(catalog, bundle, unpacked, monkeypatch):
+    size = len(published(bundle, "v2").value or b"")
+    monkeypatch.setattr("scorer.catalog.KEPT_BYTES_MAX", size)
+    for i in range(2, 5):
+        catalog.adapter(published(bundle, f"v{i}", seed=i))
+    assert unpacked == ["v3", "v4"]
+    catalog.adapter(taken("adapters", b"v2", None))
+    catalog.adapter(published(bundle, "v5"))
+    assert unpacked == ["v3", "v4"]  # there is room again
+
+
 def test_settings_of_others_are_passed_over(catalog):
     for key in (b"thresholds", b"something new", None):
         assert catalog.control(taken("control", key, b"junk")) is None
@@ -177,6 +259,8 @@ def test_the_oldest_not_in_use_go_first(catalog, bundle):
     catalog.control(order("candidate", "v4"))
     for i in range(2, 12):
         catalog.adapter(published(bundle, f"v{i}", seed=i))
+    for i in range(2, 12):
+        assert catalog.look_into(f"v{i}") is None
     assert list(catalog.view().loaded) == ["v1", "v2", "v4", "v10", "v11"]
     assert served(catalog) == "v2"
 
@@ -193,6 +277,7 @@ def test_a_tombstone_takes_away_what_is_not_in_use(catalog, bundle):
     catalog.control(order("active", "v2"))
     for key in (b"v1", b"v2", b"v3", b"v99", None):
         assert catalog.adapter(taken("adapters", key, None)) is None
+    assert catalog.look_into("v3") is None
     assert list(catalog.view().loaded) == ["v1", "v2"]
     assert catalog.adapter(published(bundle, "v3", seed=5)) is None  # other bytes than before: it was taken away
 

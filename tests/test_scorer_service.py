@@ -339,6 +339,16 @@ def test_an_adapter_that_never_comes_is_waited_for_once(kafka, prefix, bundle, s
     found = seen.headers
     assert [h["field"] for h in found] == ["header:adapter"] * 3
     assert ["SHA-256" in h["reason"] for h in found] == [False, True, False]
+    publish(kafka, prefix, bundle, "v9")  # at last
+
+    def scored_by_v9() -> bool:
+        before = len(seen.answered)
+        name = f"late-{before}"
+        send(kafka, prefix, batch(name), adapter="v9")
+        wait_for(lambda: len(seen.look().answered) > before, f"{name} is answered")
+        return name in seen.predictions
+
+    wait_for(scored_by_v9, "v9 is not waited for, and used once it is there")
 
 
 def test_a_turn_that_waits_when_told_to_stop_is_the_next_ones(kafka, prefix, bundle, start, seen, wait_for):

@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from scorer import slot as slots
 from scorer.catalog import Catalog
 from scorer.slot import Slot
+from shared.adapters import first_adapter, pack
 from shared.bundle import Bundle
 from shared.errors import Fatal, OperatorError, TimedOut
 from shared.forward import Network
@@ -159,6 +161,30 @@ def test_waiting_ends_when_the_answer_is_there_or_time_is_up_or_somebody_says_st
     assert slot.wait_for("v2", time.monotonic() + 30, never)
     assert "v2" in slot.view().refused
     timer.join()
+
+
+def unnamed(bundle: Bundle, version: str, **more: Any) -> Taken:
+    made = msgspec.structs.replace(first_adapter(bundle), version=version, **more)
+    value, headers = pack(made, request="r1", stage="post-heal", summary={}, at="2026-01-01T00:00:00Z")
+    return Taken("P.adapters", 0, 1, 0, version.encode(), value, {k: v.encode() for k, v in headers.items()})
+
+
+def test_who_waits_for_an_adapter_has_it_looked_into(reader: Reader, slot: Slot, bundle: Bundle):
+    reader.history = [unnamed(bundle, "v2"), unnamed(bundle, "v3", logit_shift=float("nan"))]
+    slot.start(never)
+    reader.held.clear()  # so that the watcher has no time for it
+    for version in ("v2", "v3"):
+        assert slot.wait_for(version, 0.0, never)
+    assert "v2" in slot.view().loaded
+    assert "v3" in slot.view().refused
+    assert [p.version for p in slot.problems()] == ["v3"]
+
+
+def test_an_idle_watcher_finds_what_nobody_asked_for(reader: Reader, slot: Slot, bundle: Bundle, wait_for):
+    reader.history = [unnamed(bundle, "v2"), unnamed(bundle, "v3", logit_shift=float("nan"))]
+    slot.start(never)
+    wait_for(lambda: "v2" in slot.view().loaded and "v3" in slot.view().refused, "both are looked into")
+    assert [p.version for p in slot.problems()] == ["v3"]
 
 
 def test_told_to_stop_before_all_was_read(reader: Reader, slot: Slot, monkeypatch: pytest.MonkeyPatch):
