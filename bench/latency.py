@@ -1,159 +1,140 @@
-"""Produced -> visible to a read_committed reader at 50 messages/s, and the same while the healer fits without pause."""
+"""Produced -> visible to a read_committed reader at 50 messages/s: quiet, with heals at a natural pace, and with the
+healer busy without a pause. The three alternate in blocks of some seconds, so that a slow minute of the machine hits
+all alike."""
 
 from __future__ import annotations
 
-import statistics
+import bisect
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import confluent_kafka as ck
 import numpy as np
 import orjson
 
-from bench import world
-from shared import bundle as bundles
+from bench import heals, world
+from bench.heals import Asking, Heal, Mode
 
 RATE = 50.0
-WARM_S = 2.0  # clients that have just connected; not counted
+WARM_S = 15.0  # joins, first transactions, and the broker compiles what is hot; not counted
+BLOCK_S: dict[Mode, float] = {"quiet": 5.0, "paced": 10.0, "unpaced": 5.0}  # of a paced block few messages count
+SETTLE_S = 0.5  # at the beginning of each block, not counted
+AFTER_S = 0.1  # messages that come so soon after a heal count as messages during it
+MODES: tuple[Mode, ...] = ("quiet", "paced", "unpaced")
+
+
+class Block(NamedTuple):
+    """perf_counter seconds; what was sent between them belongs to it."""
+
+    mode: Mode
+    start: float
+    end: float
 
 
 def run(
     bootstrap: str, prefix: str, bundle: Path, work: Path, *, seconds: float, rounds: int,
     say: Callable[[str], None] = print,
 ) -> dict[str, float]:  # fmt: skip
-    """p50_ms and p99_ms quiet, p99_healing_ms, their ratio (medians over rounds), heals done in the measured time."""
+    """Of each mode p50_ms, p99_ms, messages (as counted) and heals; paced counts only messages in flight while a heal
+    was under way or AFTER_S after it. seconds: of quiet time a round."""
     env = {"KAFKA_BOOTSTRAP_SERVERS": bootstrap}
     score = world.selfheal("score", "--slot", "bench0", "--prefix", prefix, "--bundle", str(bundle))
     heal = world.selfheal("heal", "--slot", "bench0", "--prefix", prefix, "--bundle", str(bundle))
-    quiet: list[list[float]] = []
-    healing: list[list[float]] = []
-    heals = 0
+    cycles = max(1, round(rounds * seconds / BLOCK_S["quiet"]))
     with world.process(score, work / "latency-scorer.log", **env), world.process(heal, work / "healer.log", **env):
-        _probe(bootstrap, prefix, 15.0)  # warm: joins, first transactions, and the broker compiles what is hot
-        request = _request(bootstrap, prefix, bundle)
-        for turn in range(rounds):
-            quiet.append(_probe(bootstrap, prefix, seconds))
-            with _heals(bootstrap, prefix, request) as count:
-                healing.append(_probe(bootstrap, prefix, seconds))
-            heals += count[0]
-            a, b = np.percentile(quiet[-1], [50, 99]), np.percentile(healing[-1], [50, 99])
-            say(f"  round {turn + 1}: quiet p50 {a[0]:.1f} p99 {a[1]:.1f} ms; healing p50 {b[0]:.1f} p99 {b[1]:.1f} ms")
-    p99 = statistics.median(float(np.percentile(r, 99)) for r in quiet)
-    p99_healing = statistics.median(float(np.percentile(r, 99)) for r in healing)
-    return {
-        "p50_ms": statistics.median(float(np.percentile(r, 50)) for r in quiet),
-        "p99_ms": p99,
-        "p50_healing_ms": statistics.median(float(np.percentile(r, 50)) for r in healing),
-        "p99_healing_ms": p99_healing,
-        "p99_ratio": p99_healing / p99,
-        "heals": heals,
-    }
+        requests: dict[Mode, heals.Request] = {
+            "paced": heals.diagnosis(bootstrap, prefix, bundle), "unpaced": heals.reference(bootstrap, prefix, bundle),
+        }  # fmt: skip
+        with Asking(bootstrap, prefix, requests) as asking, Probe(bootstrap, prefix) as probe:
+            blocks = [_block(asking, mode) for mode in (*MODES, *_order(cycles))][len(MODES) :]
+    found: dict[str, float] = {}
+    for mode in MODES:
+        took = [ms for b in blocks if b.mode == mode for ms in counted(b, probe.seen, asking.done)]
+        done = [h for h in asking.done if any(b.mode == mode and b.start <= h.asked < b.end for b in blocks)]
+        if mode != "quiet" and not any(h.adapters for h in done):
+            raise RuntimeError(f"no heal published an adapter while latency was measured ({mode}: {len(done)} heals)")
+        p50, p99 = (float(p) for p in np.percentile(took, [50, 99]))
+        found |= {f"{mode}_p50_ms": p50, f"{mode}_p99_ms": p99, f"{mode}_messages": len(took)}
+        found |= {f"{mode}_heals": len(done), f"{mode}_seconds": sum(b.end - b.start for b in blocks if b.mode == mode)}
+        say(f"  {mode:8} p50 {p50:.1f} p99 {p99:.1f} ms ({len(took)} messages, {len(done)} heals)")
+    return found
 
 
-def _probe(bootstrap: str, prefix: str, seconds: float) -> list[float]:
-    """Milliseconds from produce to visible, of every message sent at a steady rate for so long."""
-    reader = ck.Consumer({
-        "bootstrap.servers": bootstrap, "group.id": "bench-latency", "isolation.level": "read_committed",
-        "enable.auto.commit": False, "fetch.wait.max.ms": 10,
-    })  # fmt: skip
-    topic = f"{prefix}.predictions"
-    reader.assign([ck.TopicPartition(topic, p, o) for p, o in world.ends(bootstrap, topic).items()])
-    run, sent, took = f"{time.monotonic_ns()}", {}, {}
-    over = threading.Event()
-
-    def read() -> None:
-        deadline = time.monotonic() + WARM_S + seconds + 30
-        while time.monotonic() < deadline and not (over.is_set() and len(took) == len(sent)):
-            m = reader.poll(0.05)
-            if m is not None and m.error() is None and m.key().decode() in sent:
-                took[m.key().decode()] = time.perf_counter()
-
-    thread = threading.Thread(target=read)
-    thread.start()
-    producer = ck.Producer({"bootstrap.servers": bootstrap, "linger.ms": 0})
-    rng, start = np.random.default_rng(2), time.perf_counter()
-    for i in range(int((WARM_S + seconds) * RATE)):
-        body = orjson.loads(world.message(rng, i)) | {"batch_id": f"{run}-{i}"}
-        value = orjson.dumps(body)
-        time.sleep(max(0.0, start + i / RATE - time.perf_counter()))
-        sent[f"{run}-{i}"] = time.perf_counter()
-        producer.produce(f"{prefix}.transactions", value, f"{run}-{i}")
-        producer.poll(0)
-    producer.flush(30)
-    over.set()
-    thread.join(seconds + 60)
-    reader.close()
-    if len(took) != len(sent):
-        raise RuntimeError(f"{len(sent) - len(took)} of {len(sent)} messages never became visible predictions")
-    return [(took[k] - sent[k]) * 1_000 for k in list(sent)[int(WARM_S * RATE) :]]
+def _order(cycles: int) -> list[Mode]:
+    """Each mode once a cycle, each cycle begins with another."""
+    return [MODES[(cycle + k) % len(MODES)] for cycle in range(cycles) for k in range(len(MODES))]
 
 
-def _request(bootstrap: str, prefix: str, bundle: Path) -> dict[str, object]:
-    """A heal request over one stored batch of 100 rows with its labels."""
-    producer = ck.Producer({"bootstrap.servers": bootstrap, "linger.ms": 0})
-    body = orjson.loads(world.message(np.random.default_rng(3), 9_999_999))
-    placed: dict[str, tuple[int, int]] = {}
-    labels = {
-        "batch_id": body["batch_id"], "transaction_ids": body["transaction_ids"],
-        "labels": [int(row[7] < -4.0) for row in body["features"]], "kind": "delayed",
-    }  # fmt: skip
-    for name, value in (("transactions", body), ("labels", labels)):
-        producer.produce(
-            f"{prefix}.{name}", orjson.dumps(value), body["batch_id"],
-            on_delivery=lambda e, m, name=name: placed.update({name: (m.partition(), m.offset())}),
-        )  # fmt: skip
-    producer.flush(30)
-    ranges = {
-        name: [{"topic": f"{prefix}.{name}", "partition": p, "start": o, "end": o + 1}]
-        for name, (p, o) in placed.items()
-    }
-    return {
-        "policy": "reference", "reason": "benchmark", "base_version": "v1", "bundle": bundles.load(bundle).hash,
-        "batch_id": body["batch_id"], "at": body["created_at"], **ranges,
-    }  # fmt: skip
+def _block(asking: Asking, mode: Mode) -> Block:
+    asking.mode = mode
+    start = time.perf_counter()
+    time.sleep(BLOCK_S[mode])
+    return Block(mode, start, time.perf_counter())
 
 
-class _heals:
-    """Asks for the next heal as soon as the one before is finished; yields the number done."""
+def counted(block: Block, seen: Sequence[tuple[float, float]], done: Sequence[Heal]) -> list[float]:
+    """Milliseconds of the messages that count for a block. seen: (sent, visible), by the time sent."""
+    first, end = (bisect.bisect_left(seen, (at, 0.0)) for at in (block.start + SETTLE_S, block.end))
+    near = [h for h in done if h.done > block.start and h.asked < block.end]
+    return [
+        (visible - sent) * 1_000
+        for sent, visible in seen[first:end]
+        if block.mode != "paced" or any(h.asked < visible and sent < h.done + AFTER_S for h in near)
+    ]
 
-    def __init__(self, bootstrap: str, prefix: str, request: dict[str, object]) -> None:
-        self._bootstrap, self._prefix, self._request = bootstrap, prefix, request
-        self._count, self._over, self._failure = [0], threading.Event(), ""
-        self._thread = threading.Thread(target=self._work)
 
-    def _work(self) -> None:
-        producer = ck.Producer({"bootstrap.servers": self._bootstrap, "linger.ms": 0})
-        events, topic = f"{self._prefix}.events", f"{self._prefix}.heal-requests"
-        reader = ck.Consumer({
-            "bootstrap.servers": self._bootstrap, "group.id": "bench-heals", "isolation.level": "read_committed",
-        })  # fmt: skip
-        reader.assign([ck.TopicPartition(events, p, o) for p, o in world.ends(self._bootstrap, events).items()])
-        while not self._over.is_set():
-            name = f"bench-{time.monotonic_ns()}"
-            producer.produce(topic, orjson.dumps({**self._request, "request_id": name}), name)
-            producer.flush(10)
-            deadline = time.monotonic() + 30
-            while time.monotonic() < deadline and not self._over.is_set():
-                m = reader.poll(0.1)
-                if m is None or m.error() is not None:
-                    continue
-                event = orjson.loads(m.value())
-                if event.get("request_id") == name:
-                    if event["kind"] != "heal-finished":
-                        self._failure = f"the heal did not finish: {event}"
-                        return
-                    self._count[0] += 1
-                    break
-        reader.close()
+class Probe:
+    """Sends at RATE until left, and reads the predictions; seen: (sent, visible) of every message, once left."""
 
-    def __enter__(self) -> list[int]:
-        self._thread.start()
-        return self._count
+    def __init__(self, bootstrap: str, prefix: str) -> None:
+        self._bootstrap, self._prefix = bootstrap, prefix
+        self._sent: dict[str, float] = {}
+        self._took: dict[str, float] = {}
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=work) for work in (self._read, self._send)]
+        self.seen: list[tuple[float, float]] = []
+
+    def __enter__(self) -> Probe:
+        for thread in self._threads:
+            thread.start()
+        time.sleep(WARM_S)
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        self._thread.join(60)
-        if self._failure or not self._count[0]:
-            raise RuntimeError(self._failure or "no heal finished while latency was measured")
+        for thread in self._threads:
+            thread.join(60)
+        if lost := len(self._sent) - len(self._took):
+            raise RuntimeError(f"{lost} of {len(self._sent)} messages never became visible predictions")
+        self.seen = sorted((sent, self._took[name]) for name, sent in self._sent.items())
+
+    def _send(self) -> None:
+        producer = ck.Producer({"bootstrap.servers": self._bootstrap, "linger.ms": 0})
+        rng, begun, i, run = np.random.default_rng(2), time.perf_counter(), 0, time.monotonic_ns()
+        while not self._over.wait(max(0.0, begun + i / RATE - time.perf_counter())):
+            name = f"{run}-{i}"
+            value = orjson.dumps(orjson.loads(world.message(rng, i)) | {"batch_id": name})
+            self._sent[name] = time.perf_counter()
+            producer.produce(f"{self._prefix}.transactions", value, name)
+            producer.poll(0)
+            i += 1
+        producer.flush(30)
+
+    def _read(self) -> None:
+        reader = ck.Consumer({
+            "bootstrap.servers": self._bootstrap, "group.id": "bench-latency", "isolation.level": "read_committed",
+            "enable.auto.commit": False, "fetch.wait.max.ms": 10,
+        })  # fmt: skip
+        topic = f"{self._prefix}.predictions"
+        reader.assign([ck.TopicPartition(topic, p, o) for p, o in world.ends(self._bootstrap, topic).items()])
+        until = float("inf")
+        while time.perf_counter() < until and not (self._over.is_set() and len(self._took) == len(self._sent)):
+            if self._over.is_set() and until == float("inf"):
+                until = time.perf_counter() + 30
+            m = reader.poll(0.05)
+            if m is not None and m.error() is None and (name := m.key().decode()) in self._sent:
+                self._took[name] = time.perf_counter()
+        reader.close()
