@@ -10,14 +10,15 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from selfheal.members import held, members_of
 from selfheal.tail_lines import REFUSALS, STYLES, clean, event_style, score
 from shared.errors import OperatorError, Refused
 from shared.kafka import (
     Deadline,
     Fetcher,
+    Member,
     Taken,
     closing,
-    group_members,
     group_offsets,
     list_topics,
     watermarks,
@@ -38,11 +39,11 @@ BUDGET_S = 20.0
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
-    """members: living processes of the group, by name. behind: records not yet committed, None where the service
-    has never committed anything."""
+    """members: living processes of the group, by name; None where nobody could say just now. behind: records not yet
+    committed, None where the service has never committed anything."""
 
     service: str
-    members: list[dict[str, Any]]
+    members: list[dict[str, Any]] | None
     behind: int | None
 
 
@@ -77,11 +78,12 @@ def look(kafka: Mapping[str, Any], prefix: str) -> Status:
             _newest(kafka, fetcher, topic_name("control", prefix), all_of_it=True), lambda v: decode(Control, v)
         )
     control = {order.setting: order for order in orders}
+    running = members_of(kafka, [group_name(name, prefix) for name in READS])
     active, pin = control.get("active"), control.get("pin")
     return Status(
         bootstrap=str(kafka.get("bootstrap.servers")),
         prefix=prefix,
-        services=[_service(kafka, prefix, name) for name in READS],
+        services=[_service(kafka, prefix, name, running) for name in READS],
         producer=next((e for e in reversed(events) if e.service == "producer"), None),
         bundle=next((str(e.facts["bundle"]) for e in reversed(events) if e.facts.get("bundle")), None),
         policy=next((str(e.facts["policy"]) for e in reversed(events) if _is_monitor(e)), None),
@@ -106,11 +108,12 @@ def view(status: Status) -> Group:
     for column in ("service", "running", "partitions", "behind"):
         table.add_column(column, justify="right" if column == "behind" else "left")
     for service in status.services:
-        names = ", ".join(f"{m['name']} ({m['host']})" for m in service.members)
-        held = ", ".join(m["partitions"] for m in service.members if m["partitions"])
-        running = Text(clean(names), style="green") if names else Text("nobody", style="red")
+        names = ", ".join(f"{m['name']} ({m['host']})" for m in service.members or ())
+        partitions = ", ".join(m["partitions"] for m in service.members or () if m["partitions"])
+        nobody = Text("nobody", style="red") if service.members is not None else Text("unknown: ask again")
+        running = Text(clean(names), style="green") if names else nobody
         behind = "-" if service.behind is None else str(service.behind)
-        table.add_row(service.service, running, clean(held), behind)
+        table.add_row(service.service, running, clean(partitions), behind)
     said = "no event yet" if status.producer is None else f"{status.producer.message} ({status.producer.at})"
     table.add_row("producer", Text(clean(said), style="default"), "", "")
     facts = Table(box=None, pad_edge=False, show_header=False)
@@ -154,12 +157,14 @@ def _is_monitor(event: Event) -> bool:
     return event.kind == "service-started" and event.service == "monitor" and "policy" in event.facts
 
 
-def _service(kafka: Mapping[str, Any], prefix: str, service: str) -> Service:
+def _service(
+    kafka: Mapping[str, Any], prefix: str, service: str, running: Mapping[str, list[Member]] | None
+) -> Service:
     group = group_name(service, prefix)
-    members = [
-        {"name": m.client_id, "host": m.host.lstrip("/"), "partitions": _held(m.partitions, prefix)}
-        for m in sorted(group_members(kafka, group))
-    ]
+    members = None if running is None else [
+        {"name": m.client_id, "host": m.host.lstrip("/"), "partitions": held(m.partitions, prefix)}
+        for m in sorted(running[group])
+    ]  # fmt: skip
     committed = group_offsets(kafka, group, [topic_name(n, prefix) for n in READS[service]])
     if not committed:
         return Service(service=service, members=members, behind=None)
@@ -170,14 +175,6 @@ def _service(kafka: Mapping[str, Any], prefix: str, service: str) -> Service:
             left = high - max(low, committed.get((topic, partition), low))
             behind += max(0, left - 1) if name in MARKED else left
     return Service(service=service, members=members, behind=behind)
-
-
-def _held(partitions: list[tuple[str, int]], prefix: str) -> str:
-    """`transactions 0 2 4`, the prefix left out."""
-    by_topic: dict[str, list[int]] = {}
-    for topic, partition in sorted(partitions):
-        by_topic.setdefault(topic.removeprefix(f"{prefix}.") if prefix else topic, []).append(partition)
-    return ", ".join(f"{topic} {' '.join(map(str, held))}" for topic, held in by_topic.items())
 
 
 def _newest(kafka: Mapping[str, Any], fetcher: Fetcher, topic: str, *, all_of_it: bool = False) -> list[Taken]:
