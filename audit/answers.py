@@ -88,10 +88,12 @@ class Answers:
         for record in self._log.read("transactions"):
             where = (record.partition, record.offset)
             predictions, letters = self._predictions.pop(where, []), self._letters.pop(where, [])
+            self._report.inputs += 1
             if not predictions and not letters:
                 self._unanswered(record, group.get(record.partition, 0))
                 continue
             if len(predictions) + len(letters) > 1:
+                self._report.doubled += 1
                 places = [f"predictions/{p}/{o}" for p, o in predictions] + [x.record.where for x in letters]
                 what = f"has {len(predictions)} predictions and {len(letters)} dead letters: {', '.join(places[:4])}"
                 self._report.check("answers", False, record.where, what)
@@ -102,9 +104,11 @@ class Answers:
 
     def _unanswered(self, record: Record, committed: int) -> None:
         if record.offset < committed:
+            self._report.lost += 1
             why = f"neither prediction nor dead letter, and its group has committed up to {committed}"
             self._report.check("answers", False, record.where, why)
         elif self._complete and settled(self._log, "transactions", record):
+            self._report.lost += 1
             self._report.check("answers", False, record.where, "not scored (--complete)")
         else:
             self._report.count("inputs not yet scored")

@@ -42,6 +42,7 @@ class Report:
     def __init__(self) -> None:
         self.findings = {rule: Finding(rule) for rule in RULES}
         self.counts: dict[str, int] = {}
+        self.inputs = self.lost = self.doubled = 0  # transactions records; of these without an answer, with several
         self.notes: list[str] = []
         self.took_s = 0.0
 
@@ -80,6 +81,7 @@ class Report:
             verdict = "ok  " if f.ok else "FAIL"
             out.append(f"{verdict} {rule:13} {f.checked:>9,} checked {f.offences:>6,} offenders  {RULES[rule]}")
             out += [f"       {where}: {why}" for where, why in f.first]
+        out.append(f"     {self.inputs:,} inputs: {self.lost:,} lost, {self.doubled:,} answered more than once")
         out += [f"     {n:,} {what}" for what, n in sorted(self.counts.items())]
         out += [f"     note: {text}" for text in self.notes]
         verdict = "all rules hold" if self.ok else f"broken: {', '.join(self.broken())}"
@@ -97,6 +99,7 @@ class Report:
                 }
                 for rule, f in self.findings.items()
             },
+            "inputs": {"read": self.inputs, "lost": self.lost, "doubled": self.doubled},
             "counts": self.counts,
             "notes": self.notes,
             "took_s": round(self.took_s, 3),

@@ -47,6 +47,19 @@ def test_green_as_made_and_every_rule_has_checked_something(pipe: Pipe) -> None:
     assert json.loads(json.dumps(report.as_dict()))["ok"] is True
 
 
+@pytest.mark.parametrize(
+    ("fault", "lost", "doubled"),
+    [("a_prediction_lost", 1, 0), ("a_dead_letter_twice", 0, 1), ("a_prediction_and_a_dead_letter", 0, 1)],
+)
+def test_what_is_lost_and_what_is_doubled_is_counted(pipe: Pipe, fault: str, lost: int, doubled: int) -> None:
+    before = audited(pipe)
+    assert (before.lost, before.doubled) == (0, 0)
+    assert before.inputs == len(pipe.records["transactions"])
+    PLANTS[fault][1](pipe)
+    after = audited(pipe)
+    assert after.as_dict()["inputs"] == {"read": before.inputs, "lost": lost, "doubled": doubled}
+
+
 def test_every_rule_has_a_planted_fault() -> None:
     assert {rule for rule, _ in PLANTS.values()} == set(RULES)
 
