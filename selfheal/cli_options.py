@@ -35,6 +35,13 @@ Json = Annotated[
     bool | None,
     typer.Option("--json/--text", show_default="JSON in a pipe, text in a terminal", help="How to print."),
 ]
+Policy = Annotated[
+    str,
+    typer.Option(
+        envvar="MONITOR_POLICY", metavar="guarded|reference|observe",
+        help="Diagnose, heal what can be healed and refuse the rest; heal as published; or only measure.",
+    ),
+]  # fmt: skip
 DATA_DIR = Path(".selfheal")
 OWN_HOST = "host"  # as a slot: the host's name
 

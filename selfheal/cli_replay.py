@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from selfheal.cli_options import DATA_DIR, RUNNING, BundleDir, DataDir
+from selfheal.cli_options import DATA_DIR, RUNNING, BundleDir, DataDir, Policy
 
 app = typer.Typer()
 WHAT, HOW, WHERE = "What", "How", "Where to"
@@ -92,6 +92,7 @@ def replay(
         ),
     ] = True,
     scorers: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="Scorers.", rich_help_panel=WHERE)] = 1,
+    policy: Policy = "guarded",
     bundle: BundleDir = None,
     data_dir: DataDir = DATA_DIR,
 ) -> None:  # fmt: skip
@@ -127,7 +128,7 @@ def replay(
     settings = load(ProducerSettings, prefix=check_prefix(to_prefix or f"replay-{now}"), bundle=folder)
     console = Console(highlight=False)
     as_it_was = not (anew or drift or from_topic or to_topic or lockstep or run or batches)
-    plan = replaying.Plan(span, folder, Path("runs") / settings.prefix, rate or None, services, scorers)
+    plan = replaying.Plan(span, folder, Path("runs") / settings.prefix, rate or None, services, scorers, policy)
     if not as_it_was:
         topic = from_topic or topic_name("transactions", from_prefix)
         if to_topic == topic and run is None:

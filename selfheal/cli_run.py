@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from selfheal.cli_options import DATA_DIR, PARTS, RUNNING, DataDir, Prefix
+from selfheal.cli_options import DATA_DIR, PARTS, RUNNING, DataDir, Policy, Prefix
 
 app = typer.Typer()
 Partitions = Annotated[
@@ -58,13 +58,7 @@ def up(
             help="threshold_config.json for the monitor.",
         ),
     ] = None,
-    policy: Annotated[
-        str,
-        typer.Option(
-            envvar="MONITOR_POLICY", metavar="guarded|reference|observe",
-            help="Diagnose, heal what can be healed and refuse the rest; heal as published; or only measure.",
-        ),
-    ] = "guarded",
+    policy: Policy = "guarded",
     rate: Annotated[float, typer.Option(min=0, metavar="R", help="Of the producer: batches/s, 0 all it can.")] = 5.0,
     label_delay: Annotated[
         str, typer.Option(metavar="N|never", help="Of the producer: labels follow their batch by N batches.")

@@ -43,7 +43,7 @@ class LocalPipeline:
     def __init__(
         self, kafka: Mapping[str, Any], prefix: str, bundle: Path, *, scorers: int = 1,
         without: Collection[str] = (), env: Mapping[str, str] | None = None,
-        thresholds: Path | Mapping[str, float] | None = None, policy: str = "reference",
+        thresholds: Path | Mapping[str, float] | None = None, policy: str = "guarded",
         producer: Sequence[str] = (), run_dir: Path = Path(".selfheal"), partitions: int = 6,
         notice: Callable[[str], None] | None = None,
     ) -> None:  # fmt: skip

@@ -41,7 +41,7 @@ def test_a_real_run_is_green_and_what_a_stranger_adds_turns_it_red(
     kafka: dict[str, str], prefix: str, bundle_dir: Path, tmp_path: Path, wait_for: Callable[..., None],
     read_topic: Callable[..., list[Any]],
 ) -> None:  # fmt: skip
-    with LocalPipeline(kafka, prefix, bundle_dir, producer=LOCKSTEP, run_dir=tmp_path) as pipeline:
+    with LocalPipeline(kafka, prefix, bundle_dir, policy="reference", producer=LOCKSTEP, run_dir=tmp_path) as pipeline:
         pipeline.wait_ready(60)
         bad = Producer(kafka)
         bad.produce(f"{prefix}.transactions", b'{"batch_id": "bad"}', "bad")

@@ -43,3 +43,27 @@ def test_a_replay_as_recorded_gives_the_same_bits(
     twice = selfheal(kafka, tmp_path, *again)
     assert twice.returncode == 2
     assert "needs a fresh prefix" in twice.stderr
+
+
+@pytest.mark.broker
+@pytest.mark.timeout(180)
+def test_a_replay_with_a_drift_diagnoses_heals_and_tells(
+    kafka: dict[str, str], prefix: str, bundle_dir: Path, tmp_path: Path
+) -> None:
+    fed = ["--batches", "50", "--rate", "0", "--seed", "9", "--flush-labels", "--bundle", str(bundle_dir)]
+    assert selfheal(kafka, tmp_path, "produce", "--prefix", prefix, *fed).returncode == 0
+    done = selfheal(
+        kafka, tmp_path, "replay", "--from-prefix", prefix, "--to-prefix", f"{prefix}-if", "--lockstep",
+        "--drift", "unit:V14:10:from=11", "--bundle", str(bundle_dir),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    (healed,) = [line for line in lines if line.startswith("heal-finished")]
+    assert "V14 arrives x10 since batch 11; undone by v2" in healed
+    assert sum(line.startswith("adapter-activated") for line in lines) == 1
+    assert not any("the active state explains the rows as well" in line for line in lines)
+    assert "50 batches judged, 50 settled, 50 with labels" in lines
+    judged = next(line for line in lines if line.startswith("mean accuracy"))
+    served, frozen = (float(word) for word in judged.split()[2:6:3])
+    assert served > frozen + 0.1, judged
+    assert "v2 active at the end" in judged
