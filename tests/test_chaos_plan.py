@@ -49,10 +49,17 @@ def test_a_run_too_short_says_how_long() -> None:
 
 def test_what_makes_a_run_red_is_named() -> None:
     def outcome(deaths: list[Death], ok: bool = True, lost: list[str] | None = None) -> Any:
-        world: Any = SimpleNamespace(record=Record(deaths=deaths), watch=SimpleNamespace(recovered_s=lambda _: 2.0))
-        audit = {"ok": ok, "broken": [] if ok else ["answers"]}
-        return judged([], world, seed=1, brokers=1, took_s=1.0, lost=lost or [], acknowledged=5, notices=[],
-                      audit=audit, audit_lines=[])  # fmt: skip
+        watch = SimpleNamespace(recovered_s=lambda _: 2.0, kinds=kinds)
+        world: Any = SimpleNamespace(record=Record(deaths=deaths), watch=watch, policy="guarded")
+        audit = {
+            "ok": ok,
+            "broken": [] if ok else ["answers"],
+            "inputs": {"read": 9, "lost": 0, "doubled": 0 if ok else 2},
+        }
+        return judged([], world, seed=1, brokers=1, left_out=[], took_s=1.0, lost=lost or [], acknowledged=5,
+                      notices=[], audit=audit, audit_lines=[])  # fmt: skip
+
+    kinds = {"heal-requested": 3, "adapter-activated": 2, "service-started": 9}
 
     every = [Death("scorer-0", 1, point, True) for point in CRASH_POINTS]
     green = outcome(every)
@@ -61,7 +68,11 @@ def test_what_makes_a_run_red_is_named() -> None:
     assert green.recovery.median_s == 2.0
     assert 0 < green.inside < green.kills
     assert "seed 1: green" in lines(green)[-1]
+    assert green.decided == {"adapter-activated": 2, "heal-requested": 3}
     assert outcome(every[1:]).faults == [f"crash point {CRASH_POINTS[0]} was never reached"]
     assert "audit is red: answers" in outcome(every, ok=False).faults[0]
     assert "gone, the first load-7" in outcome(every, lost=["load-7"]).faults[0]
     assert not outcome(every, lost=["load-7"]).green
+    assert outcome(every, ok=False).doubled == 2
+    kinds = {"heal-requested": 3}
+    assert outcome(every).faults == ["nothing was broken while it healed: no event adapter-activated"]

@@ -43,10 +43,14 @@ def test_every_crash_point_and_the_audit_is_green(tmp_path: Path) -> None:
     assert outcome["audit"]["ok"]
     assert set(outcome["points"]) == set(CRASH_POINTS)
     assert min(outcome["points"].values()) >= 1
-    assert outcome["kills"] >= 2 * len(CRASH_POINTS)
+    assert outcome["kills"] >= 1.5 * len(CRASH_POINTS)
+    assert outcome["policy"] == "guarded"
+    assert outcome["decided"]["adapter-activated"] >= 1
+    assert outcome["broken"].get("disks full", 0) + len(outcome["left_out"]) == 1
     assert outcome["inside"] >= 5
     assert outcome["acknowledged"] > 300
     assert outcome["lost"] == []
+    assert (outcome["unanswered"], outcome["doubled"]) == (0, 0)
     assert outcome["audit"]["rules"]["answers"]["checked"] >= outcome["acknowledged"]
     assert outcome["recovery"]["counted"] >= 1
     assert json.loads((tmp_path / "out" / "chaos.json").read_bytes())["seed"] == int(SEED)
@@ -80,7 +84,11 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_it_says_what_it_cannot_do() -> None:
     begun = time.monotonic()
-    for options, words in ((["--minutes", "0.5"], "1.5 or more"), (["--brokers", "2"], "quorum")):
+    for options, words in (
+        (["--minutes", "0.5"], "1.5 or more"),
+        (["--brokers", "2"], "quorum"),
+        (["--seeds", "1,x"], "'x' is no seed"),
+    ):
         done = subprocess.run([*_command(), *options], capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 2
         assert words in done.stderr

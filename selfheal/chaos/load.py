@@ -1,6 +1,6 @@
 """A stranger's steady load, in a process of its own: `python -m selfheal.chaos.load SPEC`, SPEC as JSON.
 
-Three in a hundred messages are junk, labels come late, every so often a batch has drifted. What the broker acknowledged
+Three in a hundred messages are junk, labels come late, drifts come and go (drifts.py). What the broker acknowledged
 is written to a journal, line by line: whoever kills brokers can be held to it.
 """
 
@@ -16,30 +16,27 @@ from typing import Any
 
 import msgspec
 
-from producer.drift_text import parse
 from producer.labels import LabelPlan, LabelQueue
 from producer.pace import Pace
 from producer.service import encode_batch
-from producer.sources import Synthetic
+from selfheal.chaos.drifts import Stream
 from selfheal.process import Stop, end_with_parent, stop_on_signals
 from shared.kafka import Out, Writer
-from shared.records import encode
+from shared.records import Policy, encode
 from shared.settings import kafka_settings
 from shared.telemetry import set_up_logging, wall_clock
 from shared.topics import topic_name
 
 JUNK_SHARE, JUNK_LABELS_SHARE, NEVER_LABELLED = 0.03, 0.03, 0.02
-ROWS, DRIFTED_ROWS = 20, 60
-CYCLE, DRIFTED = 40, 8  # of so many batches, so many drift: heals go on, and what they learned is forgotten again
-DRIFT = "shift:V14:-2.2:class=normal"
 FLUSH_EVERY_S = 0.5
 PATIENCE_S = 120.0  # for a broker that is down
 
 
 class Spec(msgspec.Struct, frozen=True):
-    """rate: messages/s. journal: the file for what was acknowledged."""
+    """rate: messages/s. policy: of the monitor, which says what drifts. journal: the file for what was acknowledged."""
 
     prefix: str
+    policy: Policy
     seed: int
     rate: float
     journal: str
@@ -66,8 +63,7 @@ def junk(rng: random.Random, good: bytes) -> bytes | None:
 def run(kafka: Mapping[str, Any], spec: Spec, stop: Callable[[], bool]) -> None:
     """Send until stop(); then the labels that are still due, and all is acknowledged. Raises Fatal, TimedOut."""
     rng = random.Random(spec.seed)
-    clean = Synthetic(seed=spec.seed, rows=ROWS)
-    drifted = Synthetic(seed=spec.seed, rows=DRIFTED_ROWS, steps=tuple(parse([DRIFT])))
+    stream = Stream(spec.seed, spec.policy)
     labels = LabelQueue(LabelPlan(delay=5, audit_share=0.1, audit_delay=1, seed=spec.seed))
     transactions, answers = topic_name("transactions", spec.prefix), topic_name("labels", spec.prefix)
     writer, pace = Writer(kafka, "chaos-load", budget_s=PATIENCE_S), Pace(spec.rate)
@@ -77,7 +73,7 @@ def run(kafka: Mapping[str, Any], spec: Spec, stop: Callable[[], bool]) -> None:
             if not pace.wait(k, stop):
                 break
             batch_id = f"load{spec.seed}-{k:06d}"
-            batch = (drifted if k % CYCLE < DRIFTED else clean).batch(k)
+            batch = stream.batch(k)
             ids = [f"{batch_id}-{i}" for i in range(len(batch.rows))]
             value: bytes | None = encode_batch(batch, batch_id, ids, wall_clock())
             if bad := rng.random() < JUNK_SHARE:

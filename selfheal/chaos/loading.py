@@ -15,6 +15,7 @@ from selfheal.child import Child
 from selfheal.local import environment
 from shared.errors import Fatal
 from shared.kafka import read_all
+from shared.records import Policy
 from shared.topics import topic_name
 
 
@@ -26,10 +27,12 @@ class _Process(Child):
 class Load:
     """Runs while the block does. rate: messages/s."""
 
-    def __init__(self, kafka: Mapping[str, Any], prefix: str, seed: int, rate: float, folder: Path) -> None:
+    def __init__(
+        self, kafka: Mapping[str, Any], prefix: str, policy: Policy, seed: int, rate: float, folder: Path
+    ) -> None:
         self._kafka, self._prefix = dict(kafka), prefix
         self._journal = folder / "acknowledged.txt"
-        spec = msgspec.json.encode(Spec(prefix, seed, rate, str(self._journal))).decode()
+        spec = msgspec.json.encode(Spec(prefix, policy, seed, rate, str(self._journal))).decode()
         self._process = _Process("load", "0", [spec], folder / "logs" / "load.log", environment(kafka))
 
     def __enter__(self) -> Load:

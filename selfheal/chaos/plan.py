@@ -21,6 +21,7 @@ Kind = Literal[
     "broker-kill",  # SIGKILL of the only broker, then a start
     "node-kill",  # SIGKILL of one of three brokers, back after a while
     "leader-kill",  # of the one that leads a partition of predictions
+    "disk-full",  # not a byte more can be written, until the broker has ended by itself
     "grow",  # more partitions for transactions
 ]
 SERVICES = ("producer", "scorer", "healer", "monitor")
@@ -47,7 +48,7 @@ _ONCE = frozenset(
 _SELDOM = frozenset({"monitor.between-control-and-state"})
 
 
-_BROKERS = ("broker-restart", "broker-kill", "node-kill", "leader-kill")
+_BROKERS = ("broker-restart", "broker-kill", "node-kill", "leader-kill", "disk-full")
 _LONG = ("pause", "zombie", "double")
 
 
@@ -131,7 +132,8 @@ def services_of(point: str) -> Sequence[str]:
 
 def broker_faults(brokers: int) -> tuple[Kind, ...]:
     """What can be done to so many brokers without losing what they hold."""
-    return ("broker-restart", "broker-kill") if brokers == 1 else ("broker-restart", "node-kill", "leader-kill")
+    killed: tuple[Kind, ...] = ("broker-kill",) if brokers == 1 else ("node-kill", "leader-kill")
+    return ("broker-restart", "disk-full", *killed)
 
 
 def _crash(rng: random.Random, point: str, service: str, scorers: int) -> Act:

@@ -15,6 +15,11 @@ from selfheal.chaos.watch import Watch
 from selfheal.chaos.world import Death, Record, World
 from shared.crash import CRASH_POINTS
 
+# What happens while things are broken; without the first two a run proves less than it says.
+MUST = ("heal-requested", "adapter-activated")
+DECISIONS = frozenset({*MUST, "alarm", "diagnosed", "heal-finished", "heal-failed", "adapter-rejected", "drift-ended",
+                       "rolled-back"})  # fmt: skip
+
 
 class Recovery(msgspec.Struct, frozen=True):
     """Seconds from the kill of a scorer until every partition, its own among them, had a new committed prediction.
@@ -28,11 +33,15 @@ class Recovery(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """points: kills at each crash point. inside: kills while the broker held a transaction open, for certain. lost:
-    acknowledged messages that are not on the topic. faults: what should not have happened; green: nothing did."""
+    """policy: of the monitor. left_out: kinds of faults that this machine does not allow, and why. points: kills at
+    each crash point. inside: kills while the broker held a transaction open, for certain. decided: events by kind.
+    lost: acknowledged messages that are not on the topic. unanswered, doubled: inputs without an answer, with several.
+    faults: what should not have happened; green: nothing did."""
 
     seed: int
     brokers: int
+    policy: str
+    left_out: list[str]
     took_s: float
     schedule: list[str]
     kills: int
@@ -40,11 +49,14 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     inside: int
     points: dict[str, int]
     broken: dict[str, int]
+    decided: dict[str, int]
     recovery: Recovery
     told: list[str]
     missed: list[str]
     acknowledged: int
     lost: list[str]
+    unanswered: int
+    doubled: int
     faults: list[str]
     notices: list[str]
     audit: dict[str, Any]
@@ -67,7 +79,8 @@ def recovery(deaths: Sequence[Death], watch: Watch) -> Recovery:
 
 
 def judged(
-    acts: Sequence[Act], world: World, *, seed: int, brokers: int, took_s: float, lost: list[str], acknowledged: int,
+    acts: Sequence[Act], world: World, *, seed: int, brokers: int, left_out: list[str], took_s: float,
+    lost: list[str], acknowledged: int,
     notices: list[str], audit: Mapping[str, Any], audit_lines: list[str],
 ) -> Outcome:  # fmt: skip
     """Everything together. audit: the auditor's report as it gives it, `ok` among it."""
@@ -75,16 +88,21 @@ def judged(
     points = Counter(d.point for d in record.deaths if d.point)
     faults = list(record.faults)
     faults += [f"crash point {point} was never reached" for point in CRASH_POINTS if not points[point]]
+    decided = {kind: n for kind, n in sorted(world.watch.kinds.items()) if kind in DECISIONS}
+    faults += [f"nothing was broken while it healed: no event {kind}" for kind in MUST if not decided.get(kind)]
     if lost:
         faults.append(f"{len(lost)} messages that the broker acknowledged are gone, the first {lost[0]}")
     if not audit["ok"]:
         faults.append(f"the audit is red: {', '.join(audit['broken'])}")
     return Outcome(
-        seed=seed, brokers=brokers, took_s=round(took_s, 1), schedule=[f"{a.at_s:6.1f} s  {a}" for a in acts],
+        seed=seed, brokers=brokers, policy=world.policy, left_out=left_out,
+        took_s=round(took_s, 1), schedule=[f"{a.at_s:6.1f} s  {a}" for a in acts],
         kills=len(record.deaths), kills_by_service=dict(Counter(d.victim for d in record.deaths)),
-        inside=sum(points[p] for p in INSIDE), points={p: points[p] for p in CRASH_POINTS}, broken=record.broken,
-        recovery=recovery(record.deaths, world.watch), told=record.told, missed=record.missed,
-        acknowledged=acknowledged, lost=lost[:10], faults=faults, notices=notices, audit=dict(audit),
+        inside=sum(points[p] for p in INSIDE), points={p: points[p] for p in CRASH_POINTS},
+        broken=record.broken, decided=decided, recovery=recovery(record.deaths, world.watch),
+        told=record.told, missed=record.missed,
+        acknowledged=acknowledged, lost=lost[:10], unanswered=audit["inputs"]["lost"],
+        doubled=audit["inputs"]["doubled"], faults=faults, notices=notices, audit=dict(audit),
         audit_lines=audit_lines, green=not faults,
     )  # fmt: skip
 
@@ -99,10 +117,13 @@ def lines(outcome: Outcome) -> list[str]:
         + f"{sum(n > 0 for n in outcome.points.values())} of {len(outcome.points)} reached: "
         + ", ".join(f"{name} {n}" for name, n in outcome.points.items()),
         "brokers      " + (", ".join(f"{k} {n}" for k, n in sorted(outcome.broken.items())) or "left alone"),
+        "decisions    " + ", ".join(f"{kind} {n}" for kind, n in outcome.decided.items()),
         f"recovery     of {r.counted} killed scorers: median {r.median_s} s, longest {r.longest_s} s (kill to the next "
         f"committed prediction of all its partitions); not seen for {r.unseen}",
-        f"messages     {outcome.acknowledged} acknowledged to the load, {len(outcome.lost)} of them gone",
+        f"messages     {outcome.acknowledged} acknowledged to the load, {len(outcome.lost)} of them gone; of all "
+        f"inputs {outcome.unanswered} lost, {outcome.doubled} answered more than once",
     ]
+    out += [f"left out     {text}" for text in outcome.left_out]
     out += [f"also         {text}" for text in outcome.told]
     out += [f"tried again  {text}" for text in outcome.missed]
     out += ["audit", *(f"  {line}" for line in outcome.audit_lines)]

@@ -33,8 +33,14 @@ class Victim:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 
+    def starts_in_s(self) -> float:
+        """Seconds until the supervisor starts it again; 0: it runs, or starts now, or is not to start."""
+        at = self.child.restart_at
+        return 0.0 if at is None or self.child.pid is not None else max(0.0, at - time.monotonic())
+
     def arm(self, spec: str) -> None:
-        """For the next start; empty: nothing."""
+        """For the next start; empty: nothing. It is our doing, and no reason for the supervisor to hold it back."""
+        self.child.attempt = 0
         self.child.set_env(CRASH_ENV, spec)
 
     def revive(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -18,6 +18,7 @@ from shared.topics import Name, group_name, topic_name
 
 IN_USE_MS = 30_000
 END_S = 20.0
+NEWEST = 30
 FIND_S = 120.0  # a broker that we killed
 # What each service reads. These two are written without transactions: their end is that of the log.
 READ: dict[str, tuple[Name, ...]] = {
@@ -42,14 +43,14 @@ class _Sourced(msgspec.Struct, frozen=True):
 
 class Watch:
     """Follows the output from now on, in a thread. started: process ids that said service-started.
-    kinds: events by kind. ids: batches that have a prediction. newest: where the last of these was sent."""
+    kinds: events by kind. newest: where the last batches that have a
+    prediction were sent."""
 
     def __init__(self, kafka: Mapping[str, Any], prefix: str) -> None:
         self._kafka, self._prefix = dict(kafka), prefix
         self.started: set[int] = set()
         self.kinds: dict[str, int] = defaultdict(int)
-        self.ids: set[str] = set()
-        self.newest: OffsetRange | None = None
+        self.newest: deque[OffsetRange] = deque(maxlen=NEWEST)
         self._seen: dict[int, list[tuple[int, int]]] = defaultdict(list)  # partition: (produced, arrived), epoch ms
         self._last: dict[tuple[str, int], int] = {}
         self._ending = threading.Event()
@@ -127,9 +128,11 @@ class Watch:
             if record.topic == topics[0]:
                 prediction = decode(_Sourced, record.value)
                 self._seen[prediction.source.partition].append((record.timestamp_ms, epoch_ms()))
-                self.ids.add(prediction.batch_id)
                 at = prediction.source
-                self.newest = OffsetRange(topic=at.topic, partition=at.partition, start=at.offset, end=at.offset + 1)
+                if prediction.batch_id.startswith("load"):  # the producer's are smaller
+                    self.newest.append(OffsetRange(
+                        topic=at.topic, partition=at.partition, start=at.offset, end=at.offset + 1
+                    ))  # fmt: skip
             elif record.topic == topics[2]:
                 event = decode_event(record.value)
                 self.kinds[event.kind] += 1

@@ -1,0 +1,126 @@
+"""What a chaos run is made of: its load's drifts, its steps, its disk, the sum of several runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from selfheal.chaos import seeds
+from selfheal.chaos.drifts import DRIFTING, LAWS, Stream
+from selfheal.chaos.performing import Progress
+from selfheal.chaos.report import Recovery
+from selfheal.chaos.steps import Missed, NotBegun, aside, until
+from shared.crash import CRASH_POINTS
+from shared.errors import OperatorError
+
+FILLS = """
+import errno, sys
+from pathlib import Path
+from selfheal.chaos.disk import disk, unshared
+why = unshared()
+if why:
+    print("left out:", why)
+    sys.exit(0)
+folder = Path(sys.argv[1])
+with disk(folder) as small:
+    with (folder / "log").open("wb", buffering=0) as log:
+        log.write(b"x" * 100_000)
+        small.fill()
+        try:
+            while True:
+                log.write(b"x" * 4096)
+        except OSError as exc:
+            assert exc.errno == errno.ENOSPC
+        full = small.used_bytes()
+        small.free()
+        log.write(b"y" * 1_000_000)
+    assert full < small.used_bytes() < 4_000_000
+    assert (folder / "log").read_bytes().startswith(b"x" * 100_000)
+    print("filled")
+assert list(folder.iterdir()) == []
+"""
+
+
+def test_a_full_disk_says_so_and_nobody_else_sees_it(tmp_path: Path) -> None:
+    folder = tmp_path / "kafka"
+    done = subprocess.run(
+        [sys.executable, "-c", FILLS, str(folder)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(("filled", "left out: it takes ", "left out: no mounts of our own here: "))
+    assert str(folder) not in Path("/proc/mounts").read_text("utf-8")
+
+
+def test_drifts_come_and_go_and_each_law_has_its_turn() -> None:
+    drifting = DRIFTING["guarded"]
+    stream, again = Stream(3, "guarded"), Stream(3, "guarded")
+    by_law = {drifting.law(k) for k in range(1, drifting.cycle * len(LAWS) + 1)}
+    assert by_law == {None, *LAWS}
+    first = drifting.cycle - drifting.drifted
+    assert [drifting.law(k) for k in (1, first - 1, first, drifting.cycle - 1, drifting.cycle)] == [
+        None, None, LAWS[0], LAWS[0], None,
+    ]  # fmt: skip
+    for k in (1, first):
+        assert np.array_equal(stream.batch(k).rows, again.batch(k).rows)
+    clean, drifted = (np.vstack([stream.batch(k).rows[:, 7] for k in range(a, a + 20)]) for a in (1, first))
+    assert drifted.std() > 5 * clean.std()
+
+
+def test_steps_say_what_they_wait_for_and_end() -> None:
+    there: list[int] = []
+    steps = until(lambda: there, 60, "it is there")
+    assert next(steps) == "it is there"
+    there.append(1)
+    assert list(steps) == []
+    with pytest.raises(Missed, match="not within -1 s: it never is"):
+        list(until(lambda: False, -1, "it never is"))
+
+    def fails() -> None:
+        raise NotBegun("no")
+
+    with pytest.raises(NotBegun, match="no"):
+        list(aside(fails, 30, "it fails"))
+
+
+def test_a_long_silence_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    now = [100.0]
+    monkeypatch.setattr("selfheal.chaos.performing.time.monotonic", lambda: now[0])
+    progress = Progress(said.append)
+    for at in (105.0, 114.9, 115.0, 120.0):
+        now[0] = at
+        progress(f"at {at:g}")
+    progress.heard()
+    now[0] = 134.0
+    progress("too soon")
+    assert said == ["at 115"]
+
+
+def test_seeds_as_written() -> None:
+    assert seeds.parse("1,2, 7") == [1, 2, 7]
+    assert seeds.parse("1-5") == [1, 2, 3, 4, 5]
+    for wrong in ("", "a", "1,,2", "1,1", "5-1", "-3"):
+        with pytest.raises(OperatorError, match="--seeds"):
+            seeds.parse(wrong)
+
+
+def test_several_runs_are_summed_and_one_without_a_record_is_a_fault() -> None:
+    base = seeds.without_record(1, "x")
+    points = dict.fromkeys(CRASH_POINTS, 1) | {"session.in-commit": 4}
+    good = type(base)(**{
+        **{f: getattr(base, f) for f in base.__struct_fields__}, "kills": 40, "inside": 7, "points": points,
+        "recovery": Recovery(3, [2.0, 3.0, 9.0], 3.0, 9.0, 0), "acknowledged": 100, "faults": [], "green": True,
+    })  # fmt: skip
+    bad = seeds.without_record(2, "ended with exit code -6 before its audit")
+    total = seeds.total([good, good, bad])
+    assert (total.runs, total.green, total.kills, total.inside) == (3, 2, 80, 14)
+    assert total.points["session.in-commit"] == 8
+    assert total.median_s == 3.0
+    assert total.faults == ["seed 2: ended with exit code -6 before its audit"]
+    text = seeds.lines([good, bad])
+    assert text[0].startswith("seed 1: green, 40 kills, 7 inside open transactions, 17 of 17 points, 0 lost, 0 doubled")
+    assert text[-1].startswith("total: 1 of 2 green, 40 kills, 7 inside")
