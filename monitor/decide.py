@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from monitor import guarded, learning, outcomes, says, served
+from monitor import crossing, guarded, learning, outcomes, says, served
 from monitor.fidi import pushed, z_score
 from monitor.joining import early_labels, expire, hold, join
 from monitor.rows import Judged, check_prediction, first_row, labelled, replaced, scored
@@ -19,7 +19,7 @@ from monitor.thinning import is_read
 from shared.bundle import Array
 from shared.errors import Refused
 from shared.kafka import Headers
-from shared.records import EventKind, Labels, Record, Source, check_labels, decode
+from shared.records import Labels, Record, Source, check_labels, decode
 from shared.topics import Name
 
 MAX_BYTES = 2 * 1024 * 1024  # of a record: what is kept of it must fit a state record
@@ -104,12 +104,7 @@ def _on_prediction(state: State, setup: Setup, record: Input, at: str, rows: Arr
         labels=bytes([NO_LABEL]) * len(prediction.transaction_ids),
     )  # fmt: skip
     state.put(batch)
-    decisions = []
-    if z is not None and drifting != (core.drifting_since is not None):
-        core.drifting_since = core.drifting_since or core.batches
-        kind: EventKind = "drift-detected" if drifting else "drift-ended"
-        decisions.append(says.drift(kind, at, batch, z, state, setup))
-        core.drifting_since = core.drifting_since if drifting else None
+    decisions = crossing.told(state, setup, batch, z, at)
     if setup.guarding is not None:
         learning.beside(state, setup.guarding, prediction)
         decisions += guarded.on_batch(state, setup, setup.guarding, batch, rows, at)

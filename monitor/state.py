@@ -89,14 +89,17 @@ class Heal(msgspec.Struct, frozen=True, kw_only=True):
 
 class Core(msgspec.Struct, kw_only=True):
     """turn: transactions that wrote this state. batches: batch_idx of the newest. drifting_since: batch_idx, None while
-    not drifting. share: of the batches that is read. read: predictions so far, by partition. done: ids ever retired.
-    earlies: batches ever held early. counters: what was dropped, by why."""
+    not drifting. crossed: batch_idx from which on FIDI says otherwise, not told yet; crossed_rows: rows since then.
+    share: of the batches that is read. read: predictions so far, by partition. done: ids ever retired. earlies:
+    batches ever held early. counters: what was dropped, by why."""
 
     bundle: str
     turn: int = 0
     batches: int = 0
     active: str = FIRST_VERSION
     drifting_since: int | None = None
+    crossed: int | None = None
+    crossed_rows: int = 0
     heal: Heal | None = None
     health: Health = Health()
     share: float = 1.0

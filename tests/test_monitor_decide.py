@@ -114,7 +114,7 @@ def test_a_batch_that_comes_again_is_not_judged_again() -> None:
 def test_drift_is_told_once_and_its_end_once() -> None:
     run = Run(setup(policy="observe"))
     for k, v14 in enumerate([-2.0] * 5 + [2.0] * 6, start=1):
-        run(prediction(f"b{k}", k=k, v14=v14))
+        run(prediction(f"b{k}", (0.1,) * 100, k=k, v14=v14))
     assert run.kinds() == ["drift-detected", "drift-ended"]
     began, ended = run.of("events")
     assert began.message == "V14 drifts: z 2.00 over 1.00 since batch 3"
@@ -124,6 +124,19 @@ def test_drift_is_told_once_and_its_end_once() -> None:
     states = [run.row(f"b{k}").state for k in range(1, 12)]
     assert states[:3] == ["HEALTHY", "HEALTHY", "DRIFTING"]
     assert states[ended.facts["batch_idx"] - 1] == "HEALTHY"
+
+
+def test_small_batches_tell_a_crossing_once_it_has_held_for_a_hundred_rows() -> None:
+    """Batches of 20 rows: the threshold is crossed at batch 3, told at 7; one that comes and goes is not told."""
+    run = Run(setup(policy="observe"))
+    for k in range(1, 8):
+        assert run.kinds() == []
+        run(prediction(f"b{k}", (0.1,) * 20, k=k, v14=-2.0))
+    assert [(e.kind, e.facts["since"]) for e in run.of("events")] == [("drift-detected", 3)]
+    for k in range(8, 60):  # one loud batch in eleven: the window of ten is without one for a batch, then for none
+        run(prediction(f"b{k}", (0.1,) * 20, k=k, v14=-30.0 if k % 11 == 0 else 0.0))
+    assert {run.row(f"b{k}").state for k in range(20, 60)} == {"HEALTHY", "DRIFTING"}
+    assert run.kinds() == ["drift-detected"]
 
 
 @pytest.mark.parametrize(("conflicts", "v14", "reason"), [(5, 0.0, "5 conflicts"), (4, 2.0, "V14 z 2.00 over 1.00")])
