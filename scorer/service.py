@@ -7,16 +7,17 @@ and lose much when the machine's cores are busy.
 from __future__ import annotations
 
 import gc
+import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Literal
 
 from scorer import says
-from scorer.catalog import Catalog
+from scorer.catalog import Catalog, View
 from scorer.decode import Decoder
 from scorer.slot import Slot
-from scorer.turn import Targets, answer, awaited
+from scorer.turn import TOGETHER, Targets, answer, awaited
 from shared.bundle import Bundle
 from shared.errors import Fatal, Fenced, OperatorError, Rewind, TimedOut
 from shared.forward import Network
@@ -29,6 +30,7 @@ from shared.topics import Name, group_name, topic_name
 
 REWINDS_MAX = 10  # in a row; more is no passing trouble
 GIVEN_UP_MAX = 1_000
+OPEN_SHARE = 0.25  # of the transaction's time-out that a turn may spend on scoring
 TOPICS_WITHIN_S = 10.0
 _TOPICS: tuple[Name, ...] = (
     "transactions", "predictions", "conflicts", "dead-letters", "events", "adapters", "control",
@@ -70,6 +72,7 @@ class _Loop:
         self._settings, self._bundle, self._network, self._to = settings, bundle, network, to
         self._slot, self._session = slot, session
         self._decoder, self._heart = Decoder(len(bundle.features)), Heartbeat()
+        self._dead = 0  # letters of this turn
         self._events: list[Out] = []  # to be said with the next commit
         self._given_up: dict[str, None] = {}  # versions that were waited for in vain: not waited for again
 
@@ -105,18 +108,28 @@ class _Loop:
             self._session.rewind()  # told to stop while waiting: nothing of this turn is answered
             return
         view = self._slot.view()
-        outs = answer(records, view, self._decoder, self._bundle, self._network, self._to)
         at, events, slot = wall_clock(), self._to.names["events"], self._settings.slot
         self._events += [says.refused(events, at, slot, problem) for problem in self._slot.problems()]
         if not records and not self._events:
             return
-        self._session.commit([*outs, *self._events])
+        self._dead = 0
+        self._session.commit(itertools.chain(self._answers(records, view), self._events))
         self._events.clear()
-        dead = sum(out.topic == self._to.names["dead-letters"] for out in outs)
-        if dead:
-            _log.warning("refused", records=dead, of=len(records))
+        if self._dead:
+            _log.warning("refused", records=self._dead, of=len(records))
         took_s = time.monotonic() - began
-        _log.debug("turn", records=len(records), dead=dead, adapter=view.active.version, took_s=took_s)
+        _log.debug("turn", records=len(records), dead=self._dead, adapter=view.active.version, took_s=took_s)
+
+    def _answers(self, records: Sequence[Taken], view: View) -> Iterator[Out]:
+        """Pass by pass, with the transaction open: Kafka's client compresses and sends what is answered while the rest
+        is scored. What is not answered in good time before the transaction would time out is left to the next turn."""
+        until = time.monotonic() + self._settings.transaction_timeout_ms / 1_000 * OPEN_SHARE
+        for first in range(0, len(records), TOGETHER):
+            if first and time.monotonic() > until:
+                return self._session.put_back(records[first:])
+            outs = answer(records[first : first + TOGETHER], view, self._decoder, self._bundle, self._network, self._to)
+            self._dead += sum(out.topic == self._to.names["dead-letters"] for out in outs)
+            yield from outs
 
     def _adapters_there(self, records: Sequence[Taken], stop: Callable[[], bool]) -> bool:
         """Wait for adapters that these records name, all within one adapter_wait_s: far below max.poll.interval.ms, so

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,11 @@ import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from scorer import service
+from scorer.turn import answer
 from shared.adapters import first_adapter, pack
 from shared.bundle import Bundle
 from shared.errors import Fenced, OperatorError, SelfhealError
-from shared.kafka import Out, Writer, group_members, group_offsets
+from shared.kafka import Out, Session, Taken, Writer, group_members, group_offsets
 from shared.records import Control, encode
 from shared.settings import ScorerSettings
 from shared.topics import topic_name
@@ -188,6 +190,38 @@ def test_every_record_has_one_prediction_or_one_dead_letter(kafka, prefix, start
         assert headers["reason"]
         assert headers["source.topic"] == f"{prefix}.transactions"
     assert len(seen.predictions) == 105
+
+
+def test_what_one_transaction_has_no_time_for_is_the_next_ones(kafka, prefix, start, seen, wait_for, monkeypatch):
+    monkeypatch.setattr("scorer.service.OPEN_SHARE", 0.0)  # a turn has time for one pass
+    passes: list[int] = []
+
+    def counting(records: list[Taken], *rest: Any) -> list[Out]:
+        passes.append(len(records))
+        return answer(records, *rest)
+
+    monkeypatch.setattr("scorer.service.answer", counting)
+    commits: list[int] = []
+    sound = Session.commit
+
+    def commit(self: Session, outputs: Iterable[Out]) -> None:
+        sound(self, outputs)
+        commits.append(len(passes))
+
+    monkeypatch.setattr(Session, "commit", commit)
+    left: list[int] = []
+    put_back = Session.put_back
+    monkeypatch.setattr(Session, "put_back", lambda self, rs: (left.append(len(rs)), put_back(self, rs)))
+    with stranger(kafka) as producer:
+        for i in range(400):
+            value = b"junk" if i % 50 == 3 else batch(f"b{i}")
+            producer.produce(f"{prefix}.transactions", value, b"key", partition=i % 2)
+    start()
+    wait_for(lambda: len(seen.look().answered) == 400, "every record is answered")
+    assert set(seen.answered.values()) == {1}
+    assert sum(passes) == 400
+    assert left
+    assert all(b - a <= 1 for a, b in itertools.pairwise(commits))
 
 
 SCORER = """
