@@ -120,3 +120,11 @@ def test_what_the_oracle_gains_is_known_before_any_batch_is_drawn() -> None:
     assert truth[0].accuracy == pytest.approx(0, abs=1e-12)
     assert truth[CLEAN].accuracy < 0.005 < truth[CLEAN + 12].accuracy < truth[CLEAN + 29].accuracy
     assert truth[CLEAN + 29].cost > 0.2
+
+
+def test_nobody_wins_back_what_an_outage_took() -> None:
+    """V14 alone tells fraud here: without it the best answer is the fraud rate, which flags nobody."""
+    truth = gains(find("S10"), CLEAN + 1, lambda x: bayes(REFERENCE, np.asarray(x, np.float64)), 0.5, Costs())
+    assert truth[CLEAN].accuracy == pytest.approx(0, abs=0.005)
+    arrival = list(arrivals(find("S10"), 3, lambda x: np.zeros(len(x)), CLEAN + 1))[-1]
+    assert np.unique(arrival.oracle) == pytest.approx(np.log(0.15 / 0.85))

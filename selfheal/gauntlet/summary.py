@@ -23,6 +23,7 @@ LAST = 20  # batches behind a recovery
 BEFORE = 2  # drifted batches that a verdict needs before it can be one: diagnosis wants two blocks of one law
 MATTERS = 0.005  # accuracy that the oracle must gain for a recovery to be defined
 QUIET = ("none", "harmless")
+LOST = "S10"  # an outage: nobody can give back what is gone, and yet it matters
 VERDICTS: dict[str, tuple[str, ...]] = {
     "S0": QUIET, "S1": ("shift",), "S2": ("shift",), "S3": ("shift",), "S4": ("scale",), "S5": ("units",),
     "S6": ("shift",), "S7": ("fraud-rate",), "S8": ("both",), "S9": ("unexplained",), "S10": ("outage",),
@@ -117,7 +118,7 @@ def _right(variant: Variant, rows: Sequence[Row], *, strict: bool) -> list[bool]
     for k, row in enumerate(rows[CLEAN:], start=CLEAN + 1):
         drifted = any(s.profile.weight(k) for s in variant.scene.steps)
         good = VERDICTS[variant.plain] if drifted else QUIET
-        if not strict and row.truth.accuracy < GAIN[0] and row.truth.cost < GAIN[1]:
+        if not strict and variant.plain != LOST and row.truth.accuracy < GAIN[0] and row.truth.cost < GAIN[1]:
             good = (*good, *QUIET)
         out.append(row.verdict in good)
     return out

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from producer.batch import Batch
-from producer.drift import Adapt, Mechanism, Mimic, Shift
+from producer.drift import Adapt, Mechanism, Mimic, Outage, Shift
 from producer.generator import Generator, Labels, Rows
 from producer.labels import LabelPlan
 from producer.scenarios import CLEAN, HEAVY, SCENARIOS, Scenario, find
@@ -94,11 +94,14 @@ def arrivals(scene: Scenario, seed: int, logit: Logit, batches: int = CLEAN + DR
 
 
 def oracle(scene: Scenario, drawn: Drawn, k: int, logit: Logit) -> Floats:
-    """Logits (n,). Drift of all rows alike: the network on the rows as they were. Drift of one class: Bayes' rule."""
+    """Logits (n,). Drift of all rows alike: the network on the rows as they were. Drift of one class: Bayes' rule; so
+    too where a feature is gone, without it."""
     changed = [s for s in scene.steps if s.profile.weight(k)]
     law = drawn.law
     if any(isinstance(s, Adapt | Mechanism | Mimic) for s in changed):
         return bayes(law, drawn.rows)
+    if gone := {law.features.index(s.feature) for s in changed if isinstance(s, Outage)}:
+        return bayes(replace(law, informative=tuple(f for f in law.informative if f.column not in gone)), drawn.rows)
     if one := next((s for s in changed if isinstance(s, Shift) and s.only == "normal"), None):
         column = law.features.index(one.feature)
         moved = tuple(
