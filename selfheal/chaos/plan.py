@@ -45,6 +45,7 @@ _ONCE = frozenset(
     {"session.after-fencing", "monitor.before-state-read", "scorer.before-swap"}
     | {p for p in CRASH_POINTS if p.startswith("healer.")}
 )
+_HEALER_ONCE = "session.after-offsets"  # a healer says that it started without any; then it is asked once
 _SELDOM = frozenset({"monitor.between-control-and-state"})
 
 
@@ -137,7 +138,8 @@ def broker_faults(brokers: int) -> tuple[Kind, ...]:
 
 
 def _crash(rng: random.Random, point: str, service: str, scorers: int) -> Act:
-    most = 1 if point in _ONCE else 2 if point in _SELDOM or service == "healer" else 6
+    once = point in _ONCE or (service == "healer" and point == _HEALER_ONCE)
+    most = 1 if once else 2 if point in _SELDOM or service == "healer" else 6
     return Act(0.0, "crash", service, _slot(rng, service, scorers), point, rng.randint(1, most))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import suppress
 
 from selfheal.chaos.lives import END_S, next_life, revived, runs
 from selfheal.chaos.plan import Act
@@ -14,6 +15,7 @@ from shared.telemetry import epoch_ms
 
 HIT_S = 90.0  # an armed process reaches its point; some points need a heal to come along
 ASK_S = 60.0
+SWAP, SWAPS, SWAP_S = "scorer.before-swap", 4, 20.0
 TERM_S = 60.0  # a commit that is under way has 30 s, and a broker may be away
 ARM_S = 0.1  # the supervisor looks as often
 FATAL = 3  # exit code of shared.errors.Fatal
@@ -31,12 +33,16 @@ def crash(world: World, act: Act) -> Step:
     """Raises Missed where the armed process did not die there: it is tried again."""
     victim, began_ms = world.victim(act), epoch_ms()
     if act.service == "healer":
-        yield from until(world.may_ask, HIT_S, "enough is scored to heal from")
+        yield from until(world.person.may_ask, HIT_S, "enough is scored to heal from")
+    if act.point == SWAP:
+        yield from _an_adapter(world)
     yield from _armed(world, victim, f"{act.point}:{act.passing}")
     armed = victim.child.pid
     try:
         if act.service == "healer":  # it takes seconds to load PyTorch, and finds the request then
-            yield from aside(lambda: world.ask_for_a_heal(act.point), ASK_S, "a heal is asked for")
+            yield from aside(lambda: world.person.ask_for_a_heal(act.point), ASK_S, "a heal is asked for")
+        if act.point == SWAP:
+            yield from _swapping(world, victim, armed)
         yield from until(lambda: victim.child.pid != armed, HIT_S, f"{victim.name} reaches {act.point}")
     except Missed:
         world.killed_now(victim, signal.SIGKILL)
@@ -63,6 +69,24 @@ def _armed(world: World, victim: Victim, spec: str) -> Step:
         yield from next_life(victim, before)
     finally:
         victim.arm("")  # what has begun by now has it
+
+
+def _an_adapter(world: World) -> Step:
+    """There is one to swap. Raises Missed."""
+    if not world.watch.kinds["heal-finished"]:
+        yield from until(world.person.may_ask, HIT_S, "enough is scored to heal from")
+        yield from aside(lambda: world.person.ask_for_a_heal(SWAP), ASK_S, "a heal is asked for")
+        yield from until(lambda: world.watch.kinds["heal-finished"], HIT_S, "there is an adapter to swap")
+
+
+def _swapping(world: World, victim: Victim, armed: int | None) -> Step:
+    """A person orders one version, then another, until it has died over the swap or the next order takes too long."""
+    for _ in range(SWAPS):
+        with suppress(Missed):  # Kafka may be away for a while
+            yield from aside(world.person.pin_another, ASK_S, "a version is ordered")
+            yield from until(lambda: victim.child.pid != armed, SWAP_S, f"{victim.name} swaps")
+            break
+    yield from aside(world.person.unpin, ASK_S, "the order is taken back")
 
 
 def term(world: World, act: Act) -> Step:

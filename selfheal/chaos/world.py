@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,19 +9,13 @@ from typing import Any
 
 from selfheal.broker import EmbeddedBroker
 from selfheal.chaos.disk import Disk
+from selfheal.chaos.person import Person
 from selfheal.chaos.plan import Act
-from selfheal.chaos.steps import NotBegun
 from selfheal.chaos.victims import Victim
 from selfheal.chaos.watch import Watch
 from selfheal.child import Child
-from shared.errors import SelfhealError
-from shared.kafka import Out, Writer
-from shared.records import FIRST_VERSION, HealRequest, Policy, encode
-from shared.telemetry import epoch_ms, wall_clock
-from shared.topics import topic_name
-
-ASK_S = 30.0
-BLOCKS, BLOCK = 4, 6  # of a diagnosis: batches of 20 rows
+from shared.records import Policy
+from shared.telemetry import epoch_ms
 
 
 @dataclass(frozen=True)
@@ -59,34 +52,13 @@ class World:
         self.kafka, self.prefix, self.broker, self.watch, self.logs = dict(kafka), prefix, broker, watch, logs
         self.policy, self.disk = policy, disk
         self.victims = {(v.child.service, v.child.slot): v for v in victims}
-        self.record, self.say, self._bundle = Record(), say, bundle
-        self._asked = itertools.count(1)
+        self.record, self.say = Record(), say
+        self.person = Person(kafka, prefix, policy, bundle, watch)
         self.twins: list[Child] = []
         self.broker_busy = False
 
     def victim(self, act: Act) -> Victim:
         return self.victims[act.service, act.slot]
-
-    def may_ask(self) -> bool:
-        """Whether enough was scored so far."""
-        return len(self.watch.newest) >= BLOCKS * BLOCK
-
-    def ask_for_a_heal(self, point: str) -> None:
-        """As a person may, of the newest batches: a healer that is to die over a request need not wait for a drift. By
-        the policy under test; where an adapter is wanted for certain, as published, which always ends with two.
-        Once may_ask(). Raises NotBegun: Kafka does not answer."""
-        guarded = self.policy == "guarded" and point != "healer.between-adapter-and-event"
-        batches = list(self.watch.newest)[-BLOCKS * BLOCK :] if guarded else list(self.watch.newest)[-1:]
-        request = HealRequest(
-            request_id=f"chaos-{next(self._asked)}", policy="guarded" if guarded else "reference", reason="chaos",
-            base_version=FIRST_VERSION, bundle=self._bundle, batch_id="chaos", at=wall_clock(), transactions=batches,
-            blocks=[BLOCK] * BLOCKS if guarded else [], parameters={"first_batch_idx": 1.0} if guarded else {},
-        )  # fmt: skip
-        out = Out(topic_name("heal-requests", self.prefix), request.request_id, encode(request))
-        try:
-            Writer(self.kafka, "chaos-person", budget_s=ASK_S).publish([out])
-        except SelfhealError as exc:
-            raise NotBegun(f"a heal could not be asked for: {exc}") from exc
 
     def broke(self, kind: str) -> None:
         """Note a broker fault."""
