@@ -37,16 +37,16 @@ class Scored(NamedTuple):
 
 
 class _Columns(NamedTuple):
-    """Per row of several batches (n,), and per batch (b, d)."""
+    """Per row of several batches (n,), per batch (b, d), and per conflict (c,)."""
 
-    x: Array
     shadow: Array
     healed: Array
     candidate: Array | None
-    rule: npt.NDArray[np.bool_]
-    flag: npt.NDArray[np.bool_]
-    conflict: npt.NDArray[np.bool_]
-    conflicts: npt.NDArray[np.intp]  # (b,)
+    rule: npt.NDArray[np.uint8]
+    flag: npt.NDArray[np.uint8]
+    at: list[int]  # (c,): the rows in conflict
+    at_x: Array  # (c, d)
+    at_healed: Array
     sums: npt.NDArray[np.float64]
     squares: npt.NDArray[np.float64]
     bad: npt.NDArray[np.bool_] | None  # rows without a finite answer; None where there are none
@@ -72,8 +72,12 @@ def _score_group(
     edges = np.cumsum([0, *(len(job.batch.x) for job in jobs)])
     x = np.concatenate([job.batch.x for job in jobs])
     columns = _columns(x, edges[:-1], jobs[0].adapter, bundle, network, candidate)
-    rows = [slice(first, end) for first, end in itertools.pairwise(edges.tolist())]
-    return [_answer(job, b, rows[b], columns, bundle.hash, candidate) for b, job in enumerate(jobs)]
+    rows = itertools.pairwise(edges.tolist())
+    conflicts = itertools.pairwise(np.searchsorted(columns.at, edges).tolist())
+    return [
+        _answer(job, b, slice(*row), slice(*conflict), columns, bundle.hash, candidate)
+        for b, (job, row, conflict) in enumerate(zip(jobs, rows, conflicts, strict=True))
+    ]
 
 
 def _columns(
@@ -83,54 +87,57 @@ def _columns(
     shadow, healed, *tried = probabilities(x, network, adapters)
     thresholds = bundle.manifest.thresholds
     rule = bundle.rule_says_fraud(adapter.undo(x))  # a rule that reads pence as pounds would be stale
-    conflict = rule & (healed < thresholds.conflict)
+    at = np.flatnonzero(rule & (healed < thresholds.conflict))
     bad = ~(np.isfinite(healed) & np.isfinite(shadow))
     wide = x.astype(np.float64)  # a float32 squared may not fit into a float32
     return _Columns(
-        x, shadow, healed, tried[0] if tried else None, rule, healed > thresholds.flag, conflict,
-        np.add.reduceat(conflict, starts, dtype=np.intp),
+        shadow, healed, tried[0] if tried else None, rule.view(np.uint8), (healed > thresholds.flag).view(np.uint8),
+        at.tolist(), x[at], healed[at],
         np.add.reduceat(wide, starts), np.add.reduceat(np.square(wide, out=wide), starts),
         bad if bad.any() else None,
     )  # fmt: skip
 
 
-def _answer(job: Job, b: int, rows: slice, of: _Columns, bundle: str, candidate: Folded | None) -> Scored | Refused:
-    """Encode batch b, which is these rows of the columns."""
+def _answer(
+    job: Job, b: int, rows: slice, conflicts: slice, of: _Columns, bundle: str, candidate: Folded | None
+) -> Scored | Refused:
+    """Encode batch b, which is these rows and these conflicts of the columns."""
     if of.bad is not None and of.bad[rows].any():
         return Refused("the network's answer to this row is not a finite number", f"features[{of.bad[rows].argmax()}]")
-    batch, healed = job.batch, of.healed[rows]
+    batch, count = job.batch, conflicts.stop - conflicts.start
     body = {
         "batch_id": batch.batch_id,
         "transaction_ids": batch.ids,
-        "probability": healed,
+        "probability": of.healed[rows],
         "shadow_probability": of.shadow[rows],
         "adapter_version": job.adapter.version,
         "bundle": bundle,
         "source": job.source,
         "created_at": batch.created_at,
-        "rule": of.rule[rows].view(np.uint8),
-        "flag": of.flag[rows].view(np.uint8),
-        "conflicts": int(of.conflicts[b]),
+        "rule": of.rule[rows],
+        "flag": of.flag[rows],
+        "conflicts": count,
         "feature_sums": of.sums[b],
         "feature_squares": of.squares[b],
     }
     if candidate is not None and of.candidate is not None and np.isfinite(of.candidate[rows]).all():
         body |= {"candidate_probability": of.candidate[rows], "candidate_version": candidate.version}
     prediction = orjson.dumps(body, option=_OPTIONS)
-    conflicts = _conflicts(job, healed, np.flatnonzero(of.conflict[rows])) if of.conflicts[b] else None
-    for name, value in (("prediction", prediction), ("conflicts", conflicts)):
+    conflicting = _conflicts(job, rows.start, conflicts, of) if count else None
+    for name, value in (("prediction", prediction), ("conflicts", conflicting)):
         if value is not None and len(value) > MAX_RECORD_BYTES - ROOM:
             return Refused(f"its {name} record would take {len(value)} bytes, more than a topic holds; send fewer rows")
-    return Scored(prediction, conflicts)
+    return Scored(prediction, conflicting)
 
 
-def _conflicts(job: Job, healed: Array, at: npt.NDArray[np.intp]) -> bytes:
-    """Of the rows at these positions; healed: (n,) of the batch."""
+def _conflicts(job: Job, first: int, conflicts: slice, of: _Columns) -> bytes:
+    """Of the batch whose rows begin at the first: these of the conflicts."""
+    ids = job.batch.ids
     body = {
         "batch_id": job.batch.batch_id,
-        "transaction_ids": [job.batch.ids[i] for i in at.tolist()],
-        "features": job.batch.x[at],
-        "probability": healed[at],
+        "transaction_ids": [ids[row - first] for row in of.at[conflicts]],
+        "features": of.at_x[conflicts],
+        "probability": of.at_healed[conflicts],
         "adapter_version": job.adapter.version,
         "source": job.source,
         "created_at": job.batch.created_at,
