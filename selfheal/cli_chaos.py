@@ -123,7 +123,7 @@ def _several(console: Console, seeds: str, options: list[str], out: Path | None,
 
     outcomes = several.run(several.parse(seeds), options, out, say)
     total = several.total(outcomes)
-    for line in several.lines(outcomes):
+    for line in several.lines(total):
         say(line)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

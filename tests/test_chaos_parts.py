@@ -121,6 +121,8 @@ def test_several_runs_are_summed_and_one_without_a_record_is_a_fault() -> None:
     assert total.points["session.in-commit"] == 8
     assert total.median_s == 3.0
     assert total.faults == ["seed 2: ended with exit code -6 before its audit"]
-    text = seeds.lines([good, bad])
-    assert text[0].startswith("seed 1: green, 40 kills, 7 inside open transactions, 17 of 17 points, 0 lost, 0 doubled")
-    assert text[-1].startswith("total: 1 of 2 green, 40 kills, 7 inside")
+    said = "seed 1: green, 40 kills, 7 inside open transactions, 17 of 17 points, 0 lost, 0 doubled, 100 messages"
+    assert seeds.line(good).startswith(said)
+    text = seeds.lines(total)
+    assert text[0] == "FAULT  seed 2: ended with exit code -6 before its audit"
+    assert text[1].startswith("total: 2 of 3 green, 80 kills, 14 inside open transactions, each point hit 2 times")

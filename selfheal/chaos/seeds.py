@@ -112,15 +112,12 @@ def line(outcome: Outcome) -> str:
     )
 
 
-def lines(outcomes: Sequence[Outcome]) -> list[str]:
-    """A line for each run, then all of them together."""
-    t = total(outcomes)
+def lines(t: Total) -> list[str]:
+    """What is left to say when the last run is through."""
     seldom = min(t.points, key=lambda p: t.points[p])
-    out = [line(o) for o in outcomes]
-    out += [f"FAULT  {text}" for text in t.faults]
-    out.append(
+    return [
+        *(f"FAULT  {text}" for text in t.faults),
         f"total: {t.green} of {t.runs} green, {t.kills} kills, {t.inside} inside open transactions, each point hit "
         f"{t.points[seldom]} times or more ({seldom}), {t.lost} lost, {t.doubled} doubled, recovery {t.median_s} s "
-        f"(median of {len(t.recovery_s)} scorers)"
-    )
-    return out
+        f"(median of {len(t.recovery_s)} scorers)",
+    ]
