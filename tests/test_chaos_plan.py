@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfheal.chaos.plan import MINUTES_MIN, SESSIONS, broker_faults, schedule, services_of
@@ -18,6 +18,7 @@ from shared.errors import OperatorError
 LENGTHS = (MINUTES_MIN, 3.0, 5.0)
 
 
+@settings(deadline=None)  # of a machine that has other work
 @given(seed=st.integers(0, 10_000), minutes=st.sampled_from(LENGTHS), brokers=st.sampled_from((1, 3)))
 def test_every_schedule_has_every_point_and_every_kind_of_fault(seed: int, minutes: float, brokers: int) -> None:
     acts = schedule(seed, minutes, brokers=brokers)

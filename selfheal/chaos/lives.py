@@ -5,7 +5,7 @@ from __future__ import annotations
 from selfheal.chaos.steps import Missed, NotBegun, Step, until
 from selfheal.chaos.victims import Victim
 
-READY_S = 60.0  # a start of torch on a machine that has other work, and a broker that is down meanwhile
+READY_S = 120.0  # a start of torch on a machine that has other work, and a broker that is down meanwhile
 END_S = 30.0
 
 

@@ -15,10 +15,10 @@ from selfheal.chaos.world import World
 from selfheal.restarts import FENCED
 
 TICK_S = 0.02
-LATE_S = 300.0  # what is not done by then, after the last act was due, is given up
+LATE_S = 420.0  # what is not done by then, after the last act was due, is given up
 HEAL_S = 120.0  # four drifts
 PROGRESS_S = 15.0  # without a line, before there is one on what is waited for
-TRIES = 3
+TRIES = 5  # an armed process may also end because the broker is away
 Say = Callable[[str], None]
 
 

@@ -36,7 +36,7 @@ INSIDE = frozenset(
 )  # fmt: skip
 MINUTES_MIN = 1.5
 WARM_UP_S, TAIL_S = 4.0, 20.0
-EVERY_S = 3.6  # between two acts, on average
+EVERY_S = 4.2  # between two acts, on average
 # Longer than session.timeout.ms and transaction.timeout.ms (10 s); the broker looks for the latter every 10 s.
 PAUSE_S = (12.0, 22.0)
 DOWN_S = (2.0, 8.0)

@@ -39,8 +39,8 @@ class Victim:
         return 0.0 if at is None or self.child.pid is not None else max(0.0, at - time.monotonic())
 
     def arm(self, spec: str) -> None:
-        """For the next start; empty: nothing. It is our doing, and no reason for the supervisor to hold it back."""
-        self.child.attempt = 0
+        """For the next start; empty: nothing. Deaths by our hand in a row are no reason to hold it back longer."""
+        self.child.attempt = min(self.child.attempt, 1)  # not 0: an end is then taken for one of a first start
         self.child.set_env(CRASH_ENV, spec)
 
     def revive(self) -> None:
