@@ -17,15 +17,16 @@ from healer.knowledge import Knowledge
 from healer.segment import newest_segment
 from shared.alignment import Alignment, Floats, identity, log_odds
 from shared.profile import Profile
-from shared.scores import cost_threshold
 
 Verdict = Literal[
     "none", "units", "scale", "shift", "fraud-rate", "both", "columns-swapped", "outage", "harmless", "unexplained"
 ]
 ENOUGH_BLOCKS = 2
-GAIN = (0.005, 0.03)  # accuracy, cost: what a repair must bring in the likeliest world
+# Accuracy, cost, where 15% are fraud and the cheaper blind decision costs .75; elsewhere in proportion (yardstick).
+GAIN = (0.005, 0.03)  # what a repair must bring in the likeliest world
 LOSS = (0.01, 0.03)  # what it may lose in the worst
 HARMLESS = (0.02, 0.05)  # what the drift may take, at most, to be called harmless
+USUAL_RATE, USUAL_BLIND = 0.15, 0.75
 FALLEN = 0.5  # of the trained fraud rate: below, a fall looks like fraud that adapted
 KEEP, KEEP_STRUCTURE = 3.0, 8.0  # G2 by which a refinement must beat the active state; one that is more complex
 # The trust region: how far a repair may go without labels.
@@ -124,11 +125,15 @@ def _judged(
         return Diagnosis(verdict="unexplained", reason=reason, **common)
     effect = effect_of(knowledge, window, alignment)
     common["effect"] = effect
+    gain, gain_worst, drop = yardstick(profile, effect.gain, effect.gain_worst, effect.drop)
     # Whoever takes fraud for rarer flags less, and looks accurate doing so: that has to pay in cost. It is dear where
     # fraud adapted instead.
     rarer = alignment.fraud_rate < profile.fraud_rate
-    if effect.gain[1] < GAIN[1] and (rarer or effect.gain[0] < GAIN[0]):
-        if effect.drop[0] < HARMLESS[0] and effect.drop[1] < HARMLESS[1]:
+    # A field in another unit is a fault of the feed, not a matter of opinion: it is put right also where that gains
+    # nothing now, as long as it costs nothing.
+    fault = verdict == "units" and gain[0] > -GAIN[0] / 3 and gain[1] > -GAIN[1] / 3
+    if not fault and gain[1] < GAIN[1] and (rarer or gain[0] < GAIN[0]):
+        if drop[0] < HARMLESS[0] and drop[1] < HARMLESS[1]:
             return Diagnosis(verdict="harmless", reason="no decision worth naming changes", **common)
         if rarer:
             reason = "fraud that fell and fraud that adapted look the same here"
@@ -140,7 +145,7 @@ def _judged(
         return Diagnosis(
             verdict=verdict, reason="the active state explains the rows as well", refinement=True, **common
         )
-    if not refinement and (effect.gain_worst[0] < -LOSS[0] or effect.gain_worst[1] < -LOSS[1]):
+    if not refinement and (gain_worst[0] < -LOSS[0] or gain_worst[1] < -LOSS[1]):
         lost, dearer = effect.gain_worst[0], -effect.gain_worst[1]
         reason = (
             f"would read as {verdict}, but in a world that looks the same, undoing it moves accuracy by {lost:+.3f} "
@@ -149,6 +154,16 @@ def _judged(
         return Diagnosis(verdict="unexplained", reason=reason, **common)
     return Diagnosis(verdict=verdict, reason="explains the rows, and helps in every world they allow", promote=True,
                      refinement=refinement, **common)  # fmt: skip
+
+
+def yardstick(profile: Profile, *effects: tuple[float, float]) -> list[tuple[float, float]]:
+    """(accuracy, cost) on the scale of GAIN, LOSS and HARMLESS: cost in units of what deciding blindly costs, accuracy
+    of what it gets wrong. Where flags follow costs (as a table's do), accuracy is no aim and counts as 0: rare fraud
+    is caught at the price of false alarms."""
+    blind = profile.blind_cost / USUAL_BLIND
+    follows = profile.flag == profile.cut
+    wrong = min(profile.fraud_rate, 1 - profile.fraud_rate) / USUAL_RATE
+    return [(0.0 if follows else accuracy / wrong, cost / blind) for accuracy, cost in effects]
 
 
 def out_of_bounds(knowledge: Knowledge, alignment: Alignment) -> str | None:
@@ -169,13 +184,15 @@ def out_of_bounds(knowledge: Knowledge, alignment: Alignment) -> str | None:
 
 
 def _same_flags(profile: Profile, window: Window) -> bool:
-    """Shares above both thresholds, flag and cost, are the reference's within HARMLESS[0] and 3 standard errors."""
+    """Shares above both thresholds, flag and cost, are the reference's within HARMLESS[0] (less of it where fraud is
+    rarer than usual) and 3 standard errors."""
+    noise = HARMLESS[0] * min(profile.fraud_rate / USUAL_RATE, 1.0)
     normal, fraud = profile.columns[profile.d]
     usual = np.concatenate([normal, fraud])
-    for p in (profile.flag, cost_threshold(profile.costs)):
+    for p in (profile.flag, profile.cut):
         cut = log_odds(min(max(p, 1e-9), 1 - 1e-9))
         now, then = float((window.score > cut).mean()), float((usual > cut).mean())
-        if abs(now - then) > HARMLESS[0] + 3 * (then * (1 - then) / len(window.score)) ** 0.5:
+        if abs(now - then) > noise + 3 * (then * (1 - then) / len(window.score)) ** 0.5:
             return False
     return True
 

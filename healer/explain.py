@@ -15,7 +15,7 @@ from shared.profile import Profile
 
 RATE_PAYS = 10.0  # G2 that a free fraud rate must gain
 SCORE_WEIGHT = 0.5  # the score repeats what features say
-LOWEST, HIGHEST = 0.01, 0.8  # fraud rates looked at
+ODDS_REACH = 3.0  # fraud rates looked at: log odds this far either way of the trained one, a factor of 20
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -52,7 +52,17 @@ class Window:
 
     def score_g2(self, rate: float, cells: Cells) -> float:
         normal, fraud = class_cells(self.profile, self.profile.d, cells.edges)
-        return float(g2(cells, (1 - rate) * normal + rate * fraud, self.profile.known(np.array(rate))))
+        known = self.profile.known(self.profile.d, np.array(rate))
+        return float(g2(cells, (1 - rate) * normal + rate * fraud, known))
+
+    def vague(self, rates: Floats) -> Floats:
+        """(P,) what the rates pay, in G2, for a law that the reference knows less well than the trained one's: the
+        logarithm that belongs to dividing G2 by 1 + n / known (minus twice the log of a normal density with so much
+        more variance, once for each degree of freedom). Without it the rarest class, of which least is known, would
+        explain anything."""
+        profile, n = self.profile, len(self.rows)
+        degrees = [*(float(c.degrees) for c in self.cells), SCORE_WEIGHT * self.score_cells.degrees]
+        return np.asarray(np.sum([k * vagueness(profile, c, n, rates) for c, k in enumerate(degrees)], axis=0))
 
     def cells_of_score(self, alignment: Alignment) -> Cells:
         """Of the score of the undone rows."""
@@ -65,13 +75,15 @@ class Window:
         return [fit_column(self.profile, f, c, self.rows[:, f], rates) for f, c in enumerate(self.cells)]
 
     def misfit(self, alignment: Alignment) -> float:
-        """G2 of the features, and of the score at its weight; no penalties."""
+        """G2 of the features, and of the score at its weight, and what the rate pays for a vaguer law; no other
+        penalties."""
         rate, a, b = (np.array(v) for v in ([alignment.fraud_rate], alignment.shift, alignment.scale))
         features = sum(
             float(g2_at(self.profile, f, c, rate, a[f : f + 1, None], b[f : f + 1, None])[0, 0])
             for f, c in enumerate(self.cells)
         )
-        return features + SCORE_WEIGHT * self.score_g2(alignment.fraud_rate, self.cells_of_score(alignment))
+        score = SCORE_WEIGHT * self.score_g2(alignment.fraud_rate, self.cells_of_score(alignment))
+        return features + score + float(self.vague(rate)[0])
 
     def misfits(self, alignment: Alignment) -> tuple[float, ...]:
         """(d + 1,) z of each column's G2 after undoing, the score's last. Rows are already in order."""
@@ -84,6 +96,17 @@ class Window:
         score = self.cells_of_score(alignment)
         z.append(surprise(self.score_g2(alignment.fraud_rate, score), score.degrees))
         return tuple(z)
+
+
+def vagueness(profile: Profile, column: int, n: int, rates: Floats) -> Floats:
+    """(P,) of one degree of freedom of a column over n rows: 0 at the trained rate."""
+    trained = profile.known(column, np.array(profile.fraud_rate))
+    return np.asarray(np.log1p(n / profile.known(column, rates)) - np.log1p(n / trained))
+
+
+def rates_looked_at(trained: float, count: int) -> Floats:
+    """(count,) fraud rates around the trained one."""
+    return _rates(log_odds(trained) - ODDS_REACH, log_odds(trained) + ODDS_REACH, count)
 
 
 def complexity(alignment: Alignment, trained_rate: float) -> float:
@@ -106,6 +129,7 @@ def explain(window: Window) -> Explanation:
     def offer(kind: str, moves: Sequence[Moves], rates: Floats) -> float:
         """Total of each rate; the score is only read where it can matter. Returns the best rate."""
         base = np.sum([m.g2 + m.paid for m in moves], axis=0) + np.where(rates == trained, 0.0, RATE_PAYS)
+        base = base + window.vague(rates)
         found, best_rate = math.inf, float(rates[0])
         for i in np.argsort(base):
             if base[i] >= found:
@@ -127,8 +151,7 @@ def explain(window: Window) -> Explanation:
             *[Moves(zero, zero, zero + 1, zero)] * (profile.d - 1),
         ]
 
-    rates = _rates(log_odds(LOWEST), log_odds(HIGHEST), 8)
-    width = (log_odds(HIGHEST) - log_odds(LOWEST)) / 7
+    rates, width = rates_looked_at(trained, 8), 2 * ODDS_REACH / 7
     offer("none", still(np.array([trained])), np.array([trained]))
     _zoom(lambda r: offer("rate", still(r), r), rates, width, ((7, 0.35), (7, 0.35), (7, 0.35)))
     if profile.d > 0:

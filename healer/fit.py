@@ -15,7 +15,7 @@ from healer.cells import Cells, class_cells, g2
 from shared.alignment import Floats
 from shared.profile import Profile
 
-UNITS = np.array([f for k in (10.0, 100.0, 1000.0, 12.0, 60.0, 1.8) for f in (k, 1 / k)])
+UNITS = np.array([f for k in (10.0, 100.0, 1000.0, 12.0, 24.0, 60.0, 1.8) for f in (k, 1 / k)])
 UNIT_REACH = np.minimum(0.3, 0.1 * np.abs(np.log(UNITS)))  # |ln(factor / scale)|: 10 catches 8 to 12.6; 1.8, 1.7 to 1.9
 # G2 that a unit factor may fit worse than the best scale (four standard errors at 10 and beyond, where little but a
 # unit is to be expected): the nearer to 1, the more likely is a scale that is no unit.
@@ -61,7 +61,7 @@ def g2_at(profile: Profile, column: int, cells: Cells, rates: Floats, a: Floats,
     edges = (cells.edges - a[..., None]) / b[..., None]
     normal, fraud = class_cells(profile, column, edges)
     pi = rates[:, None, None]
-    return g2(cells, (1 - pi) * normal + pi * fraud, profile.known(rates)[:, None])
+    return g2(cells, (1 - pi) * normal + pi * fraud, profile.known(column, rates)[:, None])
 
 
 def unmoved(profile: Profile, column: int, cells: Cells, rates: Floats) -> Floats:
@@ -71,6 +71,8 @@ def unmoved(profile: Profile, column: int, cells: Cells, rates: Floats) -> Float
 
 def fit_column(profile: Profile, column: int, cells: Cells, values: Floats, rates: Floats) -> Moves:
     """values (n,) as fed, cells of them, rates (P,). Unchanged where the column is discrete, or nothing to explain."""
+    if profile.one_law[column] and len(rates) > 1:  # the rate makes no difference
+        return Moves(*(np.repeat(v, len(rates)) for v in fit_column(profile, column, cells, values, rates[:1])))
     bar = penalty(profile.d) + 0.5 * len(cells.edges)
     zero = np.zeros(len(rates))
     still = Moves(unmoved(profile, column, cells, rates), zero, zero + 1, zero)

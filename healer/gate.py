@@ -12,21 +12,20 @@ import numpy as np
 import numpy.typing as npt
 
 from healer.cells import Cells, cells_of, class_cells, g2
-from healer.explain import HIGHEST, LOWEST, SCORE_WEIGHT, Window
+from healer.explain import SCORE_WEIGHT, Window, rates_looked_at
 from healer.fit import unit_favour
 from healer.knowledge import NUDGES, Knowledge
 from shared.alignment import Alignment, Floats, log_odds
 from shared.profile import known_rows
-from shared.scores import cost_threshold
 
 Places = npt.NDArray[np.intp]
 ALLOWED = 6.0  # dG2 of a world that cannot be ruled out
-EFFECT_ROWS = 400
+EFFECT_ROWS = 400  # of a class; of normals more where fraud is rarer than usual, as Knowledge.rows
 ODDS_CHANGE, PARTING, PARTS = 1.5, 1.4, 2.0
 
 
 class Effect(msgspec.Struct, frozen=True):
-    """On accuracy at the flag threshold, and cost per transaction at the costs' own; estimated without labels.
+    """On accuracy at the flag threshold, and cost per transaction at the one in force; estimated without labels.
 
     before, after: (accuracy, cost) in the likeliest world. gain_worst, gain_best: (accuracy gained, cost saved), each
     the extreme over the worlds that the rows allow. drop: (accuracy lost, cost added) by the drift itself, at most.
@@ -45,26 +44,31 @@ def effect_of(knowledge: Knowledge, window: Window, alignment: Alignment) -> Eff
     """window: rows in the bundle's order. Effect of activating the alignment in place of the frozen network."""
     profile = knowledge.profile
     outcomes = Outcomes(knowledge, alignment)
-    rates = 1 / (1 + np.exp(-np.linspace(log_odds(LOWEST), log_odds(HIGHEST), 12)))
-    rates = np.append(rates, [alignment.fraud_rate, profile.fraud_rate])
+    rates = np.append(rates_looked_at(profile.fraud_rate, 12), [alignment.fraud_rate, profile.fraud_rate])
     still = len(NUDGES) // 2
     likeliest = outcomes.at(0, np.array([still]), np.array([still]), np.array([alignment.fraud_rate]))
-    found = [likeliest]
+    found, parted = [likeliest], [np.array([True])]
     score_cells = window.cells_of_score(alignment)
+    # Where units are all there is to undo, fraud that changed at the same time elsewhere is a coincidence.
+    units = [_favour(alignment, f) for f in alignment.moved] if alignment.fraud_rate == profile.fraud_rate else []
+    aside = min(units, default=0.0)
     for f in knowledge.informative:
         values = (window.rows[:, f] - alignment.shift[f]) / alignment.scale[f]
-        # Fraudsters do not make a feature ten times as large: that its classes parted as well is as much less likely.
-        parts = PARTS + (unit_favour(alignment.scale[f]) if alignment.shift[f] == 0 else 0.0)
+        parts = PARTS + (_favour(alignment, f) if f in alignment.moved else aside)
         i, j, k = allowed(knowledge, f, cells_of(profile, f, values), score_cells, rates, parts)
         found.append(outcomes.at(f, i, j, rates[k]))
+        parted.append((i != still) | (j != still))
     all_ = np.concatenate(found, axis=1)  # (6, worlds)
     best = all_[:, 0]
+    # Where both classes are as they were and the rate is left alone, undoing gives what the network was trained for: if
+    # the drifted one is cheaper there, since fraud is rarer or commoner, then by luck.
+    counts = np.concatenate(parted) | (alignment.fraud_rate != profile.fraud_rate)
     gain = np.stack([all_[2] - all_[0], all_[1] - all_[3]])
     return Effect(
         before=(float(best[0]), float(best[1])),
         after=(float(best[2]), float(best[3])),
         gain=(float(gain[0, 0]), float(gain[1, 0])),
-        gain_worst=(float(gain[0].min()), float(gain[1].min())),
+        gain_worst=(float(gain[0, counts].min()), float(gain[1, counts].min())),
         gain_best=(float(gain[0].max()), float(gain[1].max())),
         drop=(float((all_[4] - all_[0]).max()), float((all_[1] - all_[5]).max())),
         worlds=all_.shape[1],
@@ -78,13 +82,21 @@ def allowed(
     feature; score_cells: of the repaired score; parts: what a world pays in which the classes parted."""
     profile = knowledge.profile
     edges = cells.edges[None] - NUDGES[:, None] * profile.deviation[feature]
-    total = _mixed(cells, *class_cells(profile, feature, edges), rates, profile.known(rates))
+    total = _mixed(cells, *class_cells(profile, feature, edges), rates, profile.known(feature, rates))
     normal_rows, fraud_rows = (s.shape[1] for s in knowledge.nudged(feature))
     normal, fraud = (_shares(scores, score_cells.edges) for scores in knowledge.nudged(feature))
-    total += SCORE_WEIGHT * _mixed(score_cells, normal, fraud, rates, known_rows(rates, normal_rows, fraud_rows))
-    total += _unlikely(rates, profile.fraud_rate, parts)
+    known = known_rows(rates, normal_rows, fraud_rows)
+    total += SCORE_WEIGHT * _mixed(score_cells, normal, fraud, rates, known)
+    vague = cells.degrees * np.log1p(cells.n / profile.known(feature, rates))
+    vague += SCORE_WEIGHT * score_cells.degrees * np.log1p(cells.n / known)
+    total += vague[:, None, None] + _unlikely(rates, profile.fraud_rate, parts)
     k, i, j = np.nonzero(total <= total.min() + ALLOWED)
     return i, j, k
+
+
+def _favour(alignment: Alignment, feature: int) -> float:
+    """Fraudsters do not make a feature ten times as large: that its classes parted as well is as much less likely."""
+    return unit_favour(alignment.scale[feature]) if alignment.shift[feature] == 0 else 0.0
 
 
 def _unlikely(rates: Floats, trained_rate: float, parts: float) -> Floats:
@@ -113,8 +125,7 @@ class Outcomes:
 
     def __init__(self, knowledge: Knowledge, alignment: Alignment) -> None:
         self.knowledge, self.alignment, self.profile = knowledge, alignment, knowledge.profile
-        costs = self.profile.costs
-        self.cuts = np.array([log_odds(min(max(self.profile.flag, 1e-9), 1 - 1e-9)), log_odds(cost_threshold(costs))])
+        self.cuts = np.array([log_odds(min(max(p, 1e-9), 1 - 1e-9)) for p in (self.profile.flag, self.profile.cut)])
         self.offset = alignment.logit_shift(self.profile.fraud_rate)
 
     def at(self, feature: int, i: Places, j: Places, rates: Floats) -> Floats:
@@ -131,8 +142,11 @@ class Outcomes:
         cost = (1 - rates) * normal[1] * costs.false_alarm + rates * (1 - fraud[1]) * costs.missed_fraud
         return np.stack([accuracy, cost])
 
+    def _rows(self, label: int) -> int:
+        return EFFECT_ROWS if label else round(EFFECT_ROWS * self.knowledge.rarity)
+
     def _scores(self, label: int, feature: int) -> Floats:
-        return self.knowledge.nudged(feature)[label][:, :EFFECT_ROWS]
+        return self.knowledge.nudged(feature)[label][:, : self._rows(label)]
 
     def _flagged(self, label: int, feature: int, at: Places, *, frozen: bool) -> Floats:
         """(2 cuts, worlds) shares of the class above each cut."""
@@ -148,7 +162,7 @@ class Outcomes:
 
     def _frozen(self, label: int, feature: int, used: Places) -> Floats:
         """(used nudges, rows) what the network makes of the rows as they would be fed."""
-        rows = self.knowledge.rows[label][:EFFECT_ROWS]
+        rows = self.knowledge.rows[label][: self._rows(label)]
         many = np.repeat(rows[None], len(used), axis=0)
         many[:, :, feature] += (NUDGES[used] * self.profile.deviation[feature])[:, None]
         fed = np.array(self.alignment.shift) + np.array(self.alignment.scale) * many.reshape(-1, rows.shape[1])

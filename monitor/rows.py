@@ -92,8 +92,8 @@ def scored(batch: Batch, setup: Setup) -> Row:
         f1_lift=healed.f1 - shadow.f1,
         acc_lift_post_heal=lift if after is None else after - shadow.accuracy,
         labelled=len(labels),
-        cost_healed=expected_cost(served, labels, setup.costs),
-        cost_shadow=expected_cost(frozen, labels, setup.costs),
+        cost_healed=expected_cost(served, labels, setup.costs, setup.cut),
+        cost_shadow=expected_cost(frozen, labels, setup.costs, setup.cut),
     )
 
 

@@ -15,7 +15,7 @@ from shared.alignment import Floats, log_odds
 from shared.bundle import Bundle, Costs, Scores
 from shared.errors import OperatorError
 from shared.profile import Profile, profile_of
-from shared.scores import cost_threshold, expected_cost
+from shared.scores import cut_in_force, expected_cost
 from shared.settings import MonitorSettings
 from shared.topics import Name
 
@@ -33,8 +33,8 @@ class Decision(NamedTuple):
 class Guarding(msgspec.Struct, frozen=True, kw_only=True):
     """For policy guarded. h: z of an alarm, which a quiet stream passes once in quiet_batches blocks. log_evidence: ln
     of MONITOR_EVIDENCE. clean_flags, clean_alerts: shares of the reference rows above the flag and the cost threshold.
-    cost_cut: that cost threshold, a probability. cost_limit: mean cost of a transaction, as a share of the dearest
-    mistake, up to which the network does well."""
+    cost_cut: the latter, a probability (shared.scores.cut_in_force). cost_limit: mean cost of a transaction, as a share
+    of the dearest mistake, up to which the network does well."""
 
     profile: Profile
     h: float
@@ -62,10 +62,10 @@ class Guarding(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def over(cls, profile: Profile, settings: MonitorSettings) -> Guarding:
         """The same from a profile at hand."""
-        costs, cut = profile.costs, cost_threshold(profile.costs)
+        costs, cut = profile.costs, profile.cut
         logits = profile.logit(profile.x)
         # A mean of n values in 0..1 is known to within 2 standard errors of sqrt(mean / n) at most.
-        clean = expected_cost(_sigmoid(logits), profile.y, costs) / max(costs.false_alarm, costs.missed_fraud)
+        clean = expected_cost(_sigmoid(logits), profile.y, costs, cut) / max(costs.false_alarm, costs.missed_fraud)
         limit = RISE * (clean + 2 * math.sqrt(clean / profile.n)) + SLACK
         return cls(
             profile=profile,
@@ -87,7 +87,8 @@ class Guarding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True):
-    """flag: probability above which a transaction is flagged. clean: scores on the bundle's held-out rows. guarding:
+    """flag: probability above which a transaction is flagged; cut: above which costs are judged, None: the
+    costs' own. clean: scores on the bundle's held-out rows. guarding:
     with policy guarded and with no other. The rest as in MonitorSettings."""
 
     bundle: str
@@ -101,6 +102,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     pending_max: int = 5_000
     thin_seed: int = 0
     guarding: Guarding | None = None
+    cut: float | None = None
 
     @classmethod
     def of(cls, bundle: Bundle, settings: MonitorSettings, thresholds: Thresholds) -> Setup:
@@ -116,6 +118,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
             clean=manifest.clean,
             costs=manifest.costs,
             flag=manifest.thresholds.flag,
+            cut=cut_in_force(manifest),
             thresholds=thresholds,
             policy=settings.policy,
             label_patience=settings.label_patience,

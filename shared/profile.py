@@ -15,11 +15,16 @@ import numpy.typing as npt
 from shared.alignment import Alignment, Floats
 from shared.bundle import Array, Bundle, Costs
 from shared.forward import BLOCK, CHUNK, Network
+from shared.scores import cost_threshold, cut_in_force
 
 Logit = Callable[[npt.NDArray[np.floating]], Floats]
 ORDERS = 4  # Legendre polynomials 1..4: location, spread, skew, tails
 FEW = 20  # a column with fewer distinct values is discrete: it has atoms, and no affine change
 MIN_CLASS = 30  # labelled rows of a class below which its law is not known
+# Kolmogorov-Smirnov distance between the classes, in units of sqrt(1 / normals + 1 / frauds), below which a column is
+# taken to follow one law in both (the 95% point of equal laws). Few frauds say little about a column that tells
+# nothing; read as a law of their own, they make any fraud rate look possible.
+ONE_LAW = 1.36
 
 
 @dataclass(frozen=True)
@@ -29,12 +34,14 @@ class Profile:
     x: Floats
     y: npt.NDArray[np.bool_]
     logit: Logit  # (n, d) to (n,): the frozen network
-    columns: tuple[tuple[Floats, Floats], ...]  # d + 1 times: sorted values of normals, of frauds
+    columns: tuple[tuple[Floats, Floats], ...]  # d + 1 times: sorted values of normals, of frauds; all, where one law
+    one_law: npt.NDArray[np.bool_]  # (d + 1,) both classes follow the same law there; never the score
     distinct: npt.NDArray[np.int64]  # (d + 1,) distinct values
     top_share: Floats  # (d + 1,) share of the most common value
     deviation: Floats  # (d,)
     separation: Floats  # (d,) Kolmogorov-Smirnov distance between the classes: how informative
     flag: float  # probability above which a row is flagged
+    cut: float  # probability above which costs are judged: shared.scores.cut_in_force
     costs: Costs
     _moments: dict[float, tuple[Floats, Floats]] = field(default_factory=dict, repr=False)
     _merged: dict[int, tuple[Floats, Floats, Floats]] = field(default_factory=dict, repr=False)
@@ -51,10 +58,19 @@ class Profile:
     def fraud_rate(self) -> float:
         return float(self.y.mean())
 
-    def known(self, fraud_rate: Floats) -> Floats:
-        """How many plain rows would tell as much of the mixture at this rate: n at the trained rate, far fewer
-        where most of the mixture is the rarer class."""
-        return known_rows(fraud_rate, len(self.columns[0][0]), len(self.columns[0][1]))
+    @property
+    def blind_cost(self) -> float:
+        """What a transaction costs where the cheaper of flagging nobody and flagging everybody is done."""
+        rate = self.fraud_rate
+        return min(rate * self.costs.missed_fraud, (1 - rate) * self.costs.false_alarm)
+
+    def known(self, column: int, fraud_rate: Floats) -> Floats:
+        """How many plain rows would tell as much of a column's mixture at these rates (P,): n at the trained rate, far
+        fewer where most of the mixture is the rarer class; n at any rate of a column with one law."""
+        if self.one_law[column]:
+            return np.full(np.shape(fraud_rate), float(self.n))
+        frauds = int(self.y.sum())
+        return known_rows(fraud_rate, self.n - frauds, frauds)
 
     def discrete(self, column: int) -> bool:
         return bool(self.distinct[column] < FEW)
@@ -125,7 +141,7 @@ def profile_of(bundle: Bundle) -> Profile:
     manifest = bundle.manifest
     return profile_from(
         bundle.reference_x, bundle.reference_y, frozen_logit(Network.of(bundle)),
-        flag=manifest.thresholds.flag, costs=manifest.costs,
+        flag=manifest.thresholds.flag, costs=manifest.costs, cut=cut_in_force(manifest),
     )  # fmt: skip
 
 
@@ -136,24 +152,32 @@ def profile_from(
     *,
     flag: float = 0.5,
     costs: Costs | None = None,
+    cut: float | None = None,
 ) -> Profile:
-    """From labelled rows x (n, d), y (n,) of 0/1 and any frozen model's logit. Raises ValueError as profile_of."""
+    """From labelled rows x (n, d), y (n,) of 0/1 and any frozen model's logit. cut: None, the costs' own threshold.
+    Raises ValueError as profile_of."""
+    costs = costs or Costs()
     rows, fraud = np.asarray(x, np.float64), np.asarray(y) == 1
     if min(fraud.sum(), (~fraud).sum()) < MIN_CLASS:
         raise ValueError(f"diagnosis needs {MIN_CLASS} labelled rows of either class, here are "
             f"{int(fraud.sum())} frauds and {int((~fraud).sum())} others")  # fmt: skip
     values = np.column_stack([rows, logit(rows)])
-    columns = tuple((np.sort(v[~fraud]), np.sort(v[fraud])) for v in values.T)
+    classes = [(np.sort(v[~fraud]), np.sort(v[fraud])) for v in values.T]
     counts = [np.unique(v, return_counts=True)[1] for v in values.T]
     separation = [
         np.abs(np.searchsorted(a, v, "right") / len(a) - np.searchsorted(b, v, "right") / len(b)).max()
-        for v, (a, b) in zip(rows.T, columns, strict=False)
+        for v, (a, b) in zip(rows.T, classes, strict=False)
     ]
+    one_law = np.array([*separation, np.inf]) < ONE_LAW * np.sqrt(1 / fraud.sum() + 1 / (~fraud).sum())
+    columns = tuple(
+        (both, both) if same else pair
+        for pair, same, both in zip(classes, one_law.tolist(), np.sort(values, axis=0).T, strict=True)
+    )
     return Profile(
-        x=rows, y=fraud, logit=logit, columns=columns,
+        x=rows, y=fraud, logit=logit, columns=columns, one_law=one_law,
         distinct=np.array([len(c) for c in counts]), top_share=np.array([c.max() / len(rows) for c in counts]),
         deviation=np.maximum(rows.std(axis=0), 1e-12), separation=np.array(separation),
-        flag=flag, costs=costs or Costs(),
+        flag=flag, costs=costs, cut=cost_threshold(costs) if cut is None else cut,
     )  # fmt: skip
 
 

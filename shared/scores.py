@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from shared.bundle import Costs, Scores
+from shared.bundle import Costs, Manifest, Scores
 
 
 def scores(probability: npt.ArrayLike, labels: npt.ArrayLike, threshold: float = 0.5) -> Scores:
@@ -27,9 +27,17 @@ def cost_threshold(costs: Costs) -> float:
     return costs.false_alarm / (costs.false_alarm + costs.missed_fraud)
 
 
-def expected_cost(probability: npt.ArrayLike, labels: npt.ArrayLike, costs: Costs) -> float:
-    """Mean cost of a transaction, in the operator's unit, when flagged above cost_threshold. Shapes as scores."""
-    _, false_alarms, missed, rows = _counts(probability, labels, cost_threshold(costs))
+def cut_in_force(manifest: Manifest) -> float:
+    """The probability above which a bundle's decisions are made, as far as costs go: the costs' own threshold, or the
+    flag threshold where an alert budget made that the stricter one."""
+    by_cost = cost_threshold(manifest.costs)
+    return by_cost if manifest.alerts_per_1000 is None else max(by_cost, manifest.thresholds.flag)
+
+
+def expected_cost(probability: npt.ArrayLike, labels: npt.ArrayLike, costs: Costs, cut: float | None = None) -> float:
+    """Mean cost of a transaction, in the operator's unit, when flagged above cut (None: cost_threshold). Shapes as
+    scores."""
+    _, false_alarms, missed, rows = _counts(probability, labels, cost_threshold(costs) if cut is None else cut)
     return (false_alarms * costs.false_alarm + missed * costs.missed_fraud) / rows
 
 
