@@ -99,6 +99,7 @@ def learned(
         "purpose": "learn", "active_version": active.version, "rows": sum(len(e.x) for e in entries),
         "labelled": len(y), "labels_left_out": left_out, "fresh": request.fresh, "fresh_labelled": paired.rows,
         "tally": paired.tally, "log_loss_base": paired.log_loss_base, "log_loss_active": paired.log_loss_active,
+        "right_base": paired.right_base, "right_active": paired.right_active,
         "rule_weight": rule.weight, "rule_precision": rule.precision, "steps": made.steps, "loss_label": made.loss,
         "distance": made.distance, "post_version": version,
     }  # fmt: skip

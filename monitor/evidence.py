@@ -70,6 +70,12 @@ def log_evidence(tally: Tally, costs: Costs) -> float:
     return top + math.log(float((weight * np.exp(wealth - top)).sum()))
 
 
+def saved(tally: Tally, costs: Costs) -> float:
+    """What the candidate saved on these rows, in the operator's unit."""
+    frauds, normals = tally.won_fraud - tally.lost_fraud, tally.won_normal - tally.lost_normal
+    return costs.missed_fraud * frauds + costs.false_alarm * normals
+
+
 def log_evidence_of_counts(wins: int, losses: int) -> float:
     """Closed form for equal costs: E = 2^n * 2 * integral over t in .5..1 of t^wins (1 - t)^losses
     = 2^(n+1) B(wins + 1, losses + 1) P(Binomial(n + 1, 1/2) <= wins), n = wins + losses."""

@@ -6,6 +6,7 @@ every state it knows, never rows.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import msgspec
@@ -29,11 +30,13 @@ GROWN = (5, 10)  # blocks of one law at which a young fit is made again
 
 class Known(msgspec.Struct, frozen=True):
     """A state that may be active: the frozen network, or a repair. name: the adapter's version. verdict: what it
-    undoes."""
+    undoes. rests_until: of a repair that labels or a bound refused, the batch from which it may be tried again; 0: it
+    may be put in force."""
 
     name: str
     alignment: Alignment
     verdict: str
+    rests_until: int = 0
 
 
 class Guard(msgspec.Struct, frozen=True):
@@ -80,7 +83,7 @@ class Ask(msgspec.Struct, frozen=True):
 
 class Answer(msgspec.Struct, frozen=True):
     """What the guard reads of a diagnosis. blocks: how many of the newest blocks it is about; 0: too few to say.
-    version: the repair's name, where there is one."""
+    version: the repair's name, where there is one. rests_until: as of Known, where a repair was found and refused."""
 
     verdict: str
     promote: bool
@@ -88,6 +91,7 @@ class Answer(msgspec.Struct, frozen=True):
     active_fits: bool
     alignment: Alignment | None = None
     version: str = ""
+    rests_until: int = 0
 
 
 def begin(frozen: Alignment) -> Guard:
@@ -114,7 +118,7 @@ def on_block(
         guard = msgspec.structs.replace(guard, z=z, alarm=alarm)
         if not guard.alarmed:
             return msgspec.structs.replace(guard, verdict="none", refusals=0), None
-        resting = guard.count - guard.asked <= min(guard.refusals // PATIENCE, REST)
+        resting = guard.count - guard.asked <= min(guard.refusals // PATIENCE, REST) or _refused(guard, profile, h)
         return _ask(guard, "alarm") if may_ask and not resting and len(blocks) >= 2 else (guard, None)
     z = _z(guard, guard.active, profile, WINDOWS[-1])
     guard = msgspec.structs.replace(guard, z=z)
@@ -137,6 +141,8 @@ def on_answer(guard: Guard, answer: Answer, deviation: Floats) -> tuple[Guard, A
     if answer.promote and answer.alignment is not None:
         return _activated(guard, Known(answer.version, answer.alignment, answer.verdict), deviation)
     if guard.active == 0:
+        if answer.rests_until and answer.alignment is not None:
+            guard = hold(guard, Known(answer.version, answer.alignment, answer.verdict, answer.rests_until))
         return msgspec.structs.replace(guard, verdict=answer.verdict, refusals=guard.refusals + 1), None
     if answer.verdict in ("none", "harmless"):
         return _frozen(guard, answer.verdict, "drift-ended")
@@ -146,10 +152,28 @@ def on_answer(guard: Guard, answer: Answer, deviation: Floats) -> tuple[Guard, A
     return _frozen(guard, answer.verdict, "withdrawn") if guard.failures >= FAILURES else (guard, None)
 
 
-def forget(guard: Guard, name: str) -> Guard:
-    """Without a state that turned out to be wrong, or cannot be loaded. Where it was in force, the frozen network is
+def hold(guard: Guard, refused: Known) -> Guard:
+    """With a repair that rests: while it explains the rows there is nothing to ask, as the answer could not be used.
+    One is held at a time. Where it was in force, the frozen network is again."""
+    guard = forget(guard, *(s.name for s in guard.known[1:] if s.rests_until))
+    at = next((k for k, s in enumerate(guard.known) if s.name == refused.name), None)
+    if at is None:
+        blocks = tuple((*b, *(None,) * (len(guard.known) - len(b)), None) for b in guard.blocks)
+        return msgspec.structs.replace(guard, known=(*guard.known, refused), blocks=blocks)
+    known = (*guard.known[:at], refused, *guard.known[at + 1 :])
+    guard = msgspec.structs.replace(guard, known=known)
+    return guard if guard.active != at else _open(msgspec.structs.replace(guard, active=0))
+
+
+def rested(guard: Guard, now: int) -> Guard:
+    """Without what has rested long enough, batch now. The next request finds out whether it still holds."""
+    return forget(guard, *(s.name for s in guard.known[1:] if 0 < s.rests_until <= now))
+
+
+def forget(guard: Guard, *names: str) -> Guard:
+    """Without states that turned out to be wrong, or cannot be loaded. Where one was in force, the frozen network is
     again, and what happened is open."""
-    where = [k for k, s in enumerate(guard.known) if k and s.name == name]
+    where = [k for k, s in enumerate(guard.known) if k and s.name in names]
     if not where:
         return guard
     kept = [k for k in range(len(guard.known)) if k not in where]
@@ -157,9 +181,16 @@ def forget(guard: Guard, name: str) -> Guard:
     known = tuple(guard.known[k] for k in kept)
     if guard.active not in where:
         return msgspec.structs.replace(guard, known=known, blocks=blocks, active=kept.index(guard.active))
-    return msgspec.structs.replace(
-        guard, known=known, blocks=blocks, active=0, failures=0, verdict="unexplained", alarm=guard.count
-    )
+    return _open(msgspec.structs.replace(guard, known=known, blocks=blocks, active=0))
+
+
+def _open(guard: Guard) -> Guard:
+    return msgspec.structs.replace(guard, failures=0, verdict="unexplained", alarm=guard.count)
+
+
+def _refused(guard: Guard, profile: Profile, h: float) -> bool:
+    """A repair that rests explains the rows that came since."""
+    return any(s.rests_until and _z(guard, k, profile, WINDOWS[-1]) <= h for k, s in enumerate(guard.known))
 
 
 def _ask(guard: Guard, reason: Literal["alarm", "residual", "more-rows"]) -> tuple[Guard, Ask]:
@@ -184,8 +215,8 @@ def _better_known(guard: Guard, profile: Profile) -> int | None:
     now = _z(guard, guard.active, profile, 1)
     if now < BLOCK_REJECTS:
         return None
-    others = [(_z(guard, k, profile, 1), k) for k in range(len(guard.known)) if k != guard.active]
-    z, best = min(others)
+    may = [k for k, s in enumerate(guard.known) if k != guard.active and not s.rests_until]
+    z, best = min(((_z(guard, k, profile, 1), k) for k in may), default=(math.inf, 0))
     return best if z < BLOCK_REJECTS and z < now - SWITCH_GAIN else None
 
 

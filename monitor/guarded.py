@@ -13,7 +13,7 @@ from monitor import learning, says, says_guarded
 from monitor.blocks import first_batch, gathered, keep
 from monitor.bounds import resting, too_far
 from monitor.detect import Sums, worst_column
-from monitor.guard import Activate, Answer, Ask, Known, begin, forget, on_answer, on_block
+from monitor.guard import Activate, Answer, Ask, Known, begin, forget, hold, on_answer, on_block, rested
 from monitor.parts import Guarded, Span
 from monitor.rows import replaced
 from monitor.settling import awaited, settle, shown
@@ -43,6 +43,7 @@ class Found(Record, frozen=True):
     flagged_before: float | None = None
     flagged_after: float | None = None
     since_batch_idx: int | None = None
+    rows: Count = 0
 
 
 def begun(state: State, guarding: Guarding) -> Guarded:
@@ -64,6 +65,7 @@ def on_batch(
     if rows is None or len(rows) != len(batch.ids):
         state.count("rows_gone", len(batch.ids))
     else:
+        keep(guarded, rested(guarded.guard, state.core.batches))
         block = gathered(guarded, guarding.profile, rows, batch.row.batch_idx, batch.source)
         if block is not None:
             decisions, action = _on_block(state, setup, guarding, batch, *block, at)
@@ -134,7 +136,7 @@ def on_diagnosis(state: State, setup: Setup, value: bytes | None, at: str) -> li
             decisions.append(says_guarded.rejected(at, batch, found.post_version, why, **facts))
     answer = Answer(
         found.verdict, repair is not None and not why, found.n_blocks, found.active_fits, repair,
-        found.post_version or "",
+        found.post_version or "", _rests_until(guarded, guarding, found, state.core.batches) if why else 0,
     )  # fmt: skip
     since = first_batch(guarded, found.n_blocks) if found.since_batch_idx is None else found.since_batch_idx
     before = guarded.guard.state
@@ -162,6 +164,13 @@ def _repair(found: Found, setup: Setup) -> Alignment | None:
     return Alignment(found.shift, found.scale, rate, found.order)
 
 
+def _rests_until(guarded: Guarded, guarding: Guarding, found: Found, now: int) -> int:
+    """The batch from which a repair that is refused now may be tried again."""
+    withdrawn = guarded.withdrawn
+    since = withdrawn[found.verdict] if resting(withdrawn, found.verdict, now, guarding.cooldown) else now
+    return since + guarding.cooldown
+
+
 def _objection(state: State, guarding: Guarding, found: Found) -> str:
     """Why a repair is not put in force; empty: it is."""
     guarded = begun(state, guarding)
@@ -172,7 +181,9 @@ def _objection(state: State, guarding: Guarding, found: Found) -> str:
             f"{since + guarding.cooldown} (MONITOR_COOLDOWN {guarding.cooldown})"
         )
     before, after = found.flagged_before, found.flagged_after
-    if before is None or after is None or not too_far(before, after, guarding.clean_flags, guarding.flag_factor):
+    if before is None or after is None:
+        return ""
+    if not too_far(before, after, guarding.clean_flags, guarding.flag_factor, found.rows):
         return ""
     return (
         f"it would flag {after:.1%} of the transactions, {before:.1%} are flagged now and {guarding.clean_flags:.1%} "
@@ -213,14 +224,20 @@ def _activate(
     return [*decisions, says_guarded.activated(at, batch, version, previous, action.reason, message, **facts)]
 
 
-def dropped(state: State, version: str, at: str, batch: Batch | None, reason: str) -> list[Decision]:
-    """A repair that is not to come back. Where it was in force, what was learned over it included, the frozen network
-    takes its place; the event is the caller's."""
+def dropped(
+    state: State, version: str, at: str, batch: Batch | None, reason: str, *, rests_until: int = 0
+) -> list[Decision]:
+    """A repair that is not to come back, or not before batch rests_until. Where it was in force, what was learned over
+    it included, the frozen network takes its place; the event is the caller's."""
     guarded = state.guarded
     if guarded is None:
         return []
     in_force, previous = guarded.guard.state.name == version, state.core.active
-    keep(guarded, forget(guarded.guard, version))
+    refused = next((k for k in guarded.guard.known if k.name == version), None)
+    if rests_until and refused is not None:
+        keep(guarded, hold(guarded.guard, msgspec.structs.replace(refused, rests_until=rests_until)))
+    else:
+        keep(guarded, forget(guarded.guard, version))
     if not in_force:
         return []
     state.core.active = guarded.guard.state.name

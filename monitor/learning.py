@@ -41,6 +41,8 @@ class Taught(Record, frozen=True):
     fresh_labelled: Count
     log_loss_base: float
     log_loss_active: float
+    right_base: Count = 0
+    right_active: Count = 0
 
 
 def moved(state: State, at: str, batch: Batch | None) -> list[Decision]:
@@ -138,8 +140,10 @@ def on_lesson(state: State, setup: Setup, value: bytes | None, at: str) -> list[
         labelled=facts.fresh_labelled,
         log_loss=facts.log_loss_base,
         log_loss_active=facts.log_loss_active,
+        righter=facts.right_base - facts.right_active,
     )
-    trial = learning.trial = taught(learning.trial or Trial(version=facts.post_version), facts.post_version, lesson)
+    line = learning.trial or Trial(version=facts.post_version)
+    trial = learning.trial = taught(line, facts.post_version, lesson, guarding.profile.costs)
     found = verdict(trial, guarding)
     if found == "promote" and not resting(_withdrawn(state), KIND, state.core.batches, guarding.cooldown):
         return _promoted(state, guarding, batch, trial, at) + settle(state, batch, "promote")

@@ -62,15 +62,18 @@ class Complete(msgspec.Struct, kw_only=True):
 
 class Trial(msgspec.Struct, kw_only=True):
     """Of the line of candidates that started from the active version. version: the newest. tally: each on rows it had
-    not been trained on, against the active. log_loss, log_loss_active: of the same rows, summed. beside_*: of the
-    newest predictions scored by both, how many rows, and how many each would flag at the cost threshold. refused: it
-    was said that the candidate goes too far."""
+    not been trained on, against the active. log_loss, log_loss_active: of the same rows, summed. righter: by how many
+    rows more it decided rightly at the flag threshold. saved: cost, of the newest rows, as a sum that fades. beside_*:
+    of the newest predictions scored by both, how many rows, and how many each would flag at the cost threshold.
+    refused: it was said that the candidate goes too far."""
 
     version: str
     tally: Tally = Tally()
     rows: int = 0
     log_loss: float = 0.0
     log_loss_active: float = 0.0
+    righter: int = 0
+    saved: float = 0.0
     beside_rows: float = 0.0
     beside_flags: float = 0.0
     beside_active: float = 0.0

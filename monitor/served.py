@@ -40,10 +40,12 @@ def on_labels(state: State, guarding: Guarding, batch: Batch, at: str) -> list[D
     if evidence < guarding.log_evidence:
         return []
     del state.learning.tallies[version]
-    return _taken_back(state, batch, version, tally, evidence, at)
+    return _taken_back(state, guarding, batch, version, tally, evidence, at)
 
 
-def _taken_back(state: State, batch: Batch, version: str, tally: Tally, evidence: float, at: str) -> list[Decision]:
+def _taken_back(
+    state: State, guarding: Guarding, batch: Batch, version: str, tally: Tally, evidence: float, at: str
+) -> list[Decision]:
     """A learned version goes back to what it was learned over; a repair to the frozen network, and out of memory."""
     standing, active = state.guarded, state.core.active
     if standing is None:
@@ -57,7 +59,8 @@ def _taken_back(state: State, batch: Batch, version: str, tally: Tally, evidence
         kind, decisions = learning.KIND, learning.back(state, at, batch, "labels")
     else:
         kind = next(k.verdict for k in standing.guard.known if k.name == version)
-        decisions = guarded.dropped(state, version, at, batch, "labels")
+        until = state.core.batches + guarding.cooldown
+        decisions = guarded.dropped(state, version, at, batch, "labels", rests_until=until)
     standing.withdrawn[kind] = state.core.batches
     facts = {"evidence": evidence, "verdict": kind}
     if state.core.active == active:
@@ -71,7 +74,7 @@ def _versions(state: State) -> set[str]:
     if state.guarded is None:
         return set()
     learned = {state.learning.overlay} if state.learning.overlay else set()
-    return {k.name for k in state.guarded.guard.known[1:]} | learned
+    return {k.name for k in state.guarded.guard.known[1:] if not k.rests_until} | learned
 
 
 def _audited(batch: Batch, rows: int) -> Bits:

@@ -223,7 +223,13 @@ def test_a_repair_that_floods_the_alerts_is_not_put_in_force() -> None:
     ],
 )
 def test_bound_on_the_share_of_flags(before: float, after: float, far: bool) -> None:
-    assert too_far(before, after, 0.15, 4) == far
+    assert too_far(before, after, 0.15, 4, 1_000) == far
+
+
+@pytest.mark.parametrize(("rows", "flagged", "far"), [(1_000, 0, False), (1_000, 9, False), (1_000, 10, True),
+                                                       (100_000, 0, True), (100_000, 500, True)])  # fmt: skip
+def test_where_fraud_is_rare_a_few_flags_more_or_less_are_chance(rows: int, flagged: int, far: bool) -> None:
+    assert too_far(0.001, flagged / rows, 0.001, 4, rows) == far
 
 
 def test_labels_take_a_harmful_repair_back_and_the_cooldown_holds() -> None:
@@ -236,19 +242,33 @@ def test_labels_take_a_harmful_repair_back_and_the_cooldown_holds() -> None:
     assert run.message("rolled-back").startswith(f"rolled back {version} -> v1: on labelled rows the frozen network")
     took_back = [r for r in run.of("metrics") if r.rolled_back]
     assert (took_back[-1].state, took_back[-1].action) == ("ROLLED_BACK", "rollback")
-    since = run.state.core.batches
-    while run.state.core.batches < since + 19:
+    since, asked = run.state.core.batches, len(run.of("heal-requests"))
+    while run.state.core.batches < since + 18:
         run.batch(moved(batches(run.k, 1), -2.2)[0])
-        if run.state.core.heal is not None:
-            run.found()
-            assert run.state.core.active == "v1"
-    assert "it is tried again from batch" in run.message("adapter-rejected")
+    assert len(run.of("heal-requests")) == asked, "what the answer would be is known, and may not be used"
     while run.state.core.active == "v1":
         run.batch(moved(batches(run.k, 1), -2.2)[0])
         if run.state.core.heal is not None:
             run.found()
         assert run.state.core.batches < since + 40
     assert run.state.core.batches >= since + 20
+
+
+def test_during_the_cooldown_another_drift_is_asked_about_and_its_like_is_refused_once() -> None:
+    run = Stream()
+    run.healed()
+    for x in moved(batches(5, 2), -2.2):
+        run.label(run.batch(x, served=[FRAUD] * 100, frozen=[NORMAL] * 100), [0] * 100)
+    assert run.state.core.active == "v1"
+    asked = len(run.of("heal-requests"))
+    for x in moved(batches(7, 12), -4.0):  # the refused repair does not explain this
+        run.batch(x)
+        if run.state.core.heal is not None:
+            run.found(amount=-4.0)  # a shift again: of the kind that labels took back
+    assert run.state.core.active == "v1"
+    assert len(run.of("heal-requests")) == asked + 1
+    assert run.kinds().count("adapter-rejected") == 1
+    assert "it is tried again from batch" in run.message("adapter-rejected")
 
 
 def test_labels_of_flagged_transactions_alone_are_no_evidence() -> None:
@@ -346,6 +366,27 @@ def test_a_candidate_is_not_promoted_on_fewer_than_a_thousand_new_rows() -> None
     assert "promote" not in [run.row(f"b{k}").action for k in range(1, run.k + 1)]
     lesson(run, fresh_labelled=1)
     assert run.row(f"b{run.k}").action == "promote"
+
+
+def test_a_candidate_that_decides_worse_at_the_flag_threshold_is_not_promoted() -> None:
+    run = Stream()
+    refused(run)
+    lesson(run)
+    lesson(run, won=60, right_base=440, right_active=450)
+    assert run.state.core.active == "v1"
+    lesson(run, right_base=460, right_active=450)
+    assert run.row(f"b{run.k}").action == "promote"
+
+
+def test_a_candidate_whose_newest_rows_speak_against_it_is_not_promoted() -> None:
+    run = Stream()
+    refused(run)
+    lesson(run, won=200)
+    lesson(run, lost=130, fresh_labelled=600)  # the line's evidence is still enough, the log loss still lower
+    assert run.state.learning.trial is not None
+    assert run.state.learning.trial.rows >= 1_000
+    assert run.row(f"b{run.k}").evidence > 3.0
+    assert run.state.core.active == "v1"
 
 
 def test_a_candidate_that_floods_the_alerts_is_held_back_and_that_is_said_once() -> None:
