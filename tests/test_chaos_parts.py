@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,10 @@ from selfheal.chaos.drifts import DRIFTING, LAWS, Stream
 from selfheal.chaos.performing import Progress
 from selfheal.chaos.report import Recovery
 from selfheal.chaos.steps import Missed, NotBegun, aside, until
+from selfheal.chaos.victims import Victim
+from selfheal.chaos.watch import Watch
+from selfheal.child import Child
+from selfheal.restarts import verdict
 from shared.crash import CRASH_POINTS
 from shared.errors import OperatorError
 
@@ -84,6 +90,22 @@ def test_steps_say_what_they_wait_for_and_end() -> None:
 
     with pytest.raises(NotBegun, match="no"):
         list(aside(fails, 30, "it fails"))
+
+
+def test_a_victim_comes_back_by_the_supervisor_whatever_was_done_to_it(tmp_path: Path) -> None:
+    child = Child("scorer", "0", [], tmp_path / "log", {})
+    victim = Victim(child, Watch({}, "p"))
+    assert victim.starts_in_s() == 0
+    victim.signal(signal.SIGKILL)
+    no_broker = verdict(2, 3.0, child.attempt + 1)  # killed, then started while the broker was away
+    child.attempt, child.restart_at = no_broker.attempt, time.monotonic() + 60
+    victim.arm("session.in-commit:1")
+    assert 50 < victim.starts_in_s() <= 60
+    assert verdict(2, 3.0, child.attempt).after_s == 1.0
+    for _ in range(5):
+        child.attempt += 1
+        victim.arm("")
+        assert child.attempt == 1
 
 
 def test_a_long_silence_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
