@@ -13,11 +13,13 @@ import pytest
 
 from selfheal.chaos import seeds
 from selfheal.chaos.drifts import DRIFTING, LAWS, Stream
-from selfheal.chaos.performing import Progress
+from selfheal.chaos.performing import Progress, needed
+from selfheal.chaos.plan import Act
 from selfheal.chaos.report import Recovery
 from selfheal.chaos.steps import Missed, NotBegun, aside, until
 from selfheal.chaos.victims import Victim
 from selfheal.chaos.watch import Watch
+from selfheal.chaos.world import Death, Record
 from selfheal.child import Child
 from selfheal.restarts import verdict
 from shared.crash import CRASH_POINTS
@@ -106,6 +108,16 @@ def test_a_victim_comes_back_by_the_supervisor_whatever_was_done_to_it(tmp_path:
         child.attempt += 1
         victim.arm("")
         assert child.attempt == 1
+
+
+def test_late_acts_are_left_undone_but_for_what_a_run_must_have() -> None:
+    reached, running = "session.in-commit", "healer.after-fit"
+    record = Record(deaths=[Death("scorer-0", 1, reached, True)], done={"kill", "crash"})
+    points = (reached, running, "scorer.before-swap", "scorer.before-swap")
+    late = [Act(0.0, "crash", "scorer", "0", point) for point in points]
+    late += [Act(0.0, "kill", "scorer", "0"), Act(0.0, "grow"), Act(0.0, "grow")]
+    kept = needed(late, [Act(0.0, "crash", "healer", "0", running)], record)
+    assert kept == [late[2], late[5]]
 
 
 def test_a_long_silence_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,11 @@ from selfheal.chaos.acts import ACTS
 from selfheal.chaos.loading import Load
 from selfheal.chaos.plan import Act
 from selfheal.chaos.steps import Missed, NotBegun, Step
-from selfheal.chaos.world import World
+from selfheal.chaos.world import Record, World
 from selfheal.restarts import FENCED
 
 TICK_S = 0.02
-LATE_S = 420.0  # what is not done by then, after the last act was due, is given up
+SOON_S, LATE_S = 15.0, 420.0
 HEAL_S = 120.0  # four drifts
 PROGRESS_S = 15.0  # without a line, before there is one on what is waited for
 TRIES = 5  # an armed process may also end because the broker is away
@@ -39,17 +39,22 @@ class Progress:
 
 
 def perform(world: World, acts: list[Act], load: Load, tell: Say) -> None:
-    """Begin each act in its time, one at a time for each victim, and see all of them through, for LATE_S at most after
-    the last was due. Raises Fatal: the load ended."""
+    """Begin each act in its time, one at a time for each victim, and see through what was begun. What its victims had
+    no time for until SOON_S after the last was due is left undone, but for what every run must have; for that there
+    is LATE_S. Raises Fatal: the load ended."""
     began, progress = time.monotonic(), Progress(tell)
     due: list[Act] = list(acts)
     running: dict[Act, Step] = {}
     waits: dict[Act, str] = {}
     tries: Counter[str] = Counter()
-    last = (acts[-1].at_s if acts else 0.0) + LATE_S
+    last = acts[-1].at_s if acts else 0.0
     while due or running:
         now = time.monotonic() - began
-        if now > last:
+        if now > last + SOON_S:
+            kept = needed(due, list(running), world.record)
+            world.record.undone += [str(a) for a in due if a not in kept]
+            due = kept
+        if now > last + LATE_S:
             left = ", ".join(str(a) for a in (*running, *due))
             world.record.faults.append(f"not done {LATE_S:.0f} s after the end: {left}")
             return
@@ -65,7 +70,7 @@ def perform(world: World, acts: list[Act], load: Load, tell: Say) -> None:
                 waits[act] = next(steps)
                 continue
             except StopIteration:
-                pass
+                world.record.done.add(act.kind)
             except Missed as exc:
                 tell(f"{act}: {exc}")
                 progress.heard()
@@ -84,6 +89,20 @@ def perform(world: World, acts: list[Act], load: Load, tell: Say) -> None:
         world.watch.check()
         load.check()
         time.sleep(TICK_S)
+
+
+def needed(due: Sequence[Act], running: Sequence[Act], record: Record) -> list[Act]:
+    """Of the acts that are due, those without which a crash point would not be reached, or a kind of act not be done.
+    Pure."""
+    points = {d.point for d in record.deaths if d.point} | {a.point for a in running}
+    kinds = record.done | {a.kind for a in running}
+    kept = []
+    for act in due:
+        if (act.point not in points) if act.point else (act.kind not in kinds):
+            kept.append(act)
+            points.add(act.point)
+            kinds.add(act.kind)
+    return kept
 
 
 def see_healed(world: World, kinds: Sequence[str], load: Load, tell: Say) -> None:

@@ -33,10 +33,10 @@ class Recovery(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """policy: of the monitor. left_out: kinds of faults that this machine does not allow, and why. points: kills at
-    each crash point. inside: kills while the broker held a transaction open, for certain. decided: events by kind.
-    lost: acknowledged messages that are not on the topic. unanswered, doubled: inputs without an answer, with several.
-    faults: what should not have happened; green: nothing did."""
+    """policy: of the monitor. left_out: kinds of faults that this machine does not allow, and why. undone: acts for
+    which there was no time. points: kills at each crash point. inside: kills while the broker held a transaction open,
+    for certain. decided: events by kind. lost: acknowledged messages that are not on the topic. unanswered, doubled:
+    inputs without an answer, with several. faults: what should not have happened; green: nothing did."""
 
     seed: int
     brokers: int
@@ -51,6 +51,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     broken: dict[str, int]
     decided: dict[str, int]
     recovery: Recovery
+    undone: list[str]
     told: list[str]
     missed: list[str]
     acknowledged: int
@@ -100,7 +101,7 @@ def judged(
         kills=len(record.deaths), kills_by_service=dict(Counter(d.victim for d in record.deaths)),
         inside=sum(points[p] for p in INSIDE), points={p: points[p] for p in CRASH_POINTS},
         broken=record.broken, decided=decided, recovery=recovery(record.deaths, world.watch),
-        told=record.told, missed=record.missed,
+        undone=record.undone, told=record.told, missed=record.missed,
         acknowledged=acknowledged, lost=lost[:10], unanswered=audit["inputs"]["lost"],
         doubled=audit["inputs"]["doubled"], faults=faults, notices=notices, audit=dict(audit),
         audit_lines=audit_lines, green=not faults,
@@ -124,6 +125,8 @@ def lines(outcome: Outcome) -> list[str]:
         f"inputs {outcome.unanswered} lost, {outcome.doubled} answered more than once",
     ]
     out += [f"left out     {text}" for text in outcome.left_out]
+    if outcome.undone:
+        out.append(f"left undone  {len(outcome.undone)} acts for which their victims had no time: the machine is slow")
     out += [f"also         {text}" for text in outcome.told]
     out += [f"tried again  {text}" for text in outcome.missed]
     out += ["audit", *(f"  {line}" for line in outcome.audit_lines)]

@@ -31,10 +31,13 @@ class Death:
 
 @dataclass
 class Record:
-    """deaths: of services. broken: kinds of broker faults, how often. missed: points that were armed and not reached.
-    told: what happened to those that have to end by themselves. faults: what should not have happened."""
+    """deaths: of services. done: kinds of acts. undone: acts for which there was no time. broken: kinds of broker faults,
+    how often. missed: points that were armed and not reached. told: what happened to those that have to end by
+    themselves. faults: what should not have happened."""
 
     deaths: list[Death] = field(default_factory=list)
+    done: set[str] = field(default_factory=set)
+    undone: list[str] = field(default_factory=list)
     broken: dict[str, int] = field(default_factory=dict)
     missed: list[str] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
