@@ -80,8 +80,8 @@ def without_record(seed: int, fault: str) -> Outcome:
     return Outcome(
         seed=seed, brokers=0, policy="", left_out=[], took_s=0.0, schedule=[], kills=0, kills_by_service={}, inside=0,
         points=dict.fromkeys(CRASH_POINTS, 0), broken={}, decided={}, recovery=Recovery(0, [], None, None, 0),
-        undone=[], told=[], missed=[], acknowledged=0, lost=[], unanswered=0, doubled=0, faults=[fault], notices=[], audit={},
-        audit_lines=[], green=False,
+        undone=[], told=[], missed=[], acknowledged=0, lost=[], unanswered=0, doubled=0, faults=[fault],
+        notices=[], audit={}, audit_lines=[], green=False,
     )  # fmt: skip
 
 

@@ -31,9 +31,9 @@ class Death:
 
 @dataclass
 class Record:
-    """deaths: of services. done: kinds of acts. undone: acts for which there was no time. broken: kinds of broker faults,
-    how often. missed: points that were armed and not reached. told: what happened to those that have to end by
-    themselves. faults: what should not have happened."""
+    """deaths: of services. done: kinds of acts. undone: acts for which there was no time. broken: kinds of broker
+    faults, how often. missed: points that were armed and not reached. told: what happened to those that have to end
+    by themselves. faults: what should not have happened."""
 
     deaths: list[Death] = field(default_factory=list)
     done: set[str] = field(default_factory=set)
