@@ -91,13 +91,13 @@ def _heal_table(rows: dict[str, dict[str, float]]) -> Table:
 
 def _throughput_table(rows: dict[str, dict[str, float]]) -> Table:
     table = Table(title="exactly once, 100 transactions a message, medians")
-    for column in ("program", "messages/s", "of the ceiling", "times quix-plain", "RSS MiB", "start s"):
+    for column in ("program", "messages/s", "of the ceiling", "times quix-plain", "CPU us", "RSS MiB", "start s"):
         table.add_column(column, justify="left" if column == "program" else "right")
     quix = rows.get("quix-plain", {}).get("rate")
     for name, r in rows.items():
         times = f"{r['rate'] / quix:.1f}" if quix else "-"
         rss, start = (f"{r[k]:.{n}f}" if k in r else "" for k, n in (("rss_mib", 0), ("start_s", 1)))
-        table.add_row(name, f"{r['rate']:,.0f}", f"{r['ratio']:.3f}", times, rss, start)
+        table.add_row(name, f"{r['rate']:,.0f}", f"{r['ratio']:.3f}", times, f"{r['cpu_us']:.0f}", rss, start)
     return table
 
 
