@@ -42,12 +42,10 @@ PAUSE_S = (12.0, 22.0)
 DOWN_S = (2.0, 8.0)
 # Passings of a point that an armed process may live through. These come once in a life, or seldom.
 _ONCE = frozenset(
-    {"session.after-fencing", "monitor.before-state-read", "scorer.before-swap"}
+    {"session.after-fencing", "monitor.before-state-read", "monitor.between-control-and-state", "scorer.before-swap"}
     | {p for p in CRASH_POINTS if p.startswith("healer.")}
 )
 _HEALER_ONCE = "session.after-offsets"  # a healer says that it started without any; then it is asked once
-_SELDOM = frozenset({"monitor.between-control-and-state"})
-
 
 _BROKERS = ("broker-restart", "broker-kill", "node-kill", "leader-kill", "disk-full")
 _LONG = ("pause", "zombie", "double")
@@ -139,7 +137,7 @@ def broker_faults(brokers: int) -> tuple[Kind, ...]:
 
 def _crash(rng: random.Random, point: str, service: str, scorers: int) -> Act:
     once = point in _ONCE or (service == "healer" and point == _HEALER_ONCE)
-    most = 1 if once else 2 if point in _SELDOM or service == "healer" else 6
+    most = 1 if once else 2 if service == "healer" else 6
     return Act(0.0, "crash", service, _slot(rng, service, scorers), point, rng.randint(1, most))
 
 
