@@ -123,6 +123,12 @@ def _judged(
     if alignment.fraud_rate < FALLEN * profile.fraud_rate:
         reason = f"fraud seems to have fallen to {alignment.fraud_rate:.1%}: that and fraud that adapted look the same"
         return Diagnosis(verdict="unexplained", reason=reason, **common)
+    if (rarer_too := _fallen_as_well(found, profile)) is not None:
+        reason = (
+            f"would read as {verdict}, but a fraud rate that fell to {rarer_too:.1%} explains about as much: that and "
+            "fraud that adapted look the same"
+        )
+        return Diagnosis(verdict="unexplained", reason=reason, **common)
     effect = effect_of(knowledge, window, alignment)
     common["effect"] = effect
     gain, gain_worst, drop = yardstick(profile, effect.gain, effect.gain_worst, effect.drop)
@@ -154,6 +160,15 @@ def _judged(
         return Diagnosis(verdict="unexplained", reason=reason, **common)
     return Diagnosis(verdict=verdict, reason="explains the rows, and helps in every world they allow", promote=True,
                      refinement=refinement, **common)  # fmt: skip
+
+
+def _fallen_as_well(found: Explanation, profile: Profile) -> float | None:
+    """The fraud rate of a rival explanation that would be refused, None where there is none. A field in another unit
+    has no rival in how much fraud there is."""
+    units = {c.kind for c in changes_of(found.alignment)} == {"units"}
+    if units or found.rival is None or found.rival.fraud_rate >= FALLEN * profile.fraud_rate:
+        return None
+    return found.rival.fraud_rate
 
 
 def yardstick(profile: Profile, *effects: tuple[float, float]) -> list[tuple[float, float]]:

@@ -14,18 +14,21 @@ from shared.alignment import Alignment, Floats, identity, log_odds
 from shared.profile import Profile
 
 RATE_PAYS = 10.0  # G2 that a free fraud rate must gain
+RIVAL = 8.0  # G2 within which an explanation with a rate of its own cannot be ruled out
 SCORE_WEIGHT = 0.5  # the score repeats what features say
 ODDS_REACH = 3.0  # fraud rates looked at: log odds this far either way of the trained one, a factor of 20
 
 
 class Explanation(msgspec.Struct, frozen=True):
     """alignment: what to undo. objective: G2 and penalties. misfits: z of each column's G2 after undoing, the score's
-    last. considered: objective of the best of each kind."""
+    last. considered: objective of the best of each kind; rival: the best with a rate of its own, whatever else it
+    moves, where it is hardly dearer."""
 
     alignment: Alignment
     objective: float
     misfits: tuple[float, ...]
     considered: dict[str, float]
+    rival: Alignment | None = None
 
     @property
     def surprise(self) -> float:
@@ -161,9 +164,11 @@ def explain(window: Window) -> Explanation:
             rate = offer("both", [Moves(*(v[1:] for v in m)) for m in first], rates)
             _zoom(lambda r: offer("both", window.fit(r), r), _around(rate, width, 5), width * 0.4, ((5, 0.4),))
     objective, alignment = min(best.values(), key=lambda found: found[0])
+    other = min((best[kind] for kind in ("rate", "both") if kind in best), key=lambda found: found[0])
     return Explanation(
-        alignment, objective, window.misfits(alignment), {kind: found[0] for kind, found in best.items()}
-    )
+        alignment, objective, window.misfits(alignment), {kind: found[0] for kind, found in best.items()},
+        other[1] if other[0] < objective + RIVAL else None,
+    )  # fmt: skip
 
 
 def _rates(low: float, high: float, count: int) -> Floats:

@@ -20,6 +20,9 @@ from shared.profile import known_rows
 
 Places = npt.NDArray[np.intp]
 ALLOWED = 6.0  # dG2 of a world that cannot be ruled out
+# The same where a feature is shifted and scaled at once: what such a change explains by its freedom, classes that
+# parted explain with less.
+ALLOWED_TWOFOLD = 12.0
 EFFECT_ROWS = 400  # of a class; of normals more where fraud is rarer than usual, as Knowledge.rows
 ODDS_CHANGE, PARTING, PARTS = 1.5, 1.4, 2.0
 
@@ -55,7 +58,9 @@ def effect_of(knowledge: Knowledge, window: Window, alignment: Alignment) -> Eff
     for f in knowledge.informative:
         values = (window.rows[:, f] - alignment.shift[f]) / alignment.scale[f]
         parts = PARTS + (_favour(alignment, f) if f in alignment.moved else aside)
-        i, j, k = allowed(knowledge, f, cells_of(profile, f, values), score_cells, rates, parts)
+        twofold = alignment.shift[f] != 0 and alignment.scale[f] != 1
+        within = ALLOWED_TWOFOLD if twofold else ALLOWED
+        i, j, k = allowed(knowledge, f, cells_of(profile, f, values), score_cells, rates, parts, within)
         found.append(outcomes.at(f, i, j, rates[k]))
         parted.append((i != still) | (j != still))
     all_ = np.concatenate(found, axis=1)  # (6, worlds)
@@ -76,9 +81,15 @@ def effect_of(knowledge: Knowledge, window: Window, alignment: Alignment) -> Eff
 
 
 def allowed(
-    knowledge: Knowledge, feature: int, cells: Cells, score_cells: Cells, rates: Floats, parts: float = PARTS
+    knowledge: Knowledge,
+    feature: int,
+    cells: Cells,
+    score_cells: Cells,
+    rates: Floats,
+    parts: float = PARTS,
+    within: float = ALLOWED,
 ) -> tuple[Places, Places, Places]:
-    """Indices (normals' nudge, frauds' nudge, rate) of the worlds within ALLOWED of the best. cells: of the repaired
+    """Indices (normals' nudge, frauds' nudge, rate) of the worlds within so much of the best. cells: of the repaired
     feature; score_cells: of the repaired score; parts: what a world pays in which the classes parted."""
     profile = knowledge.profile
     edges = cells.edges[None] - NUDGES[:, None] * profile.deviation[feature]
@@ -90,7 +101,7 @@ def allowed(
     vague = cells.degrees * np.log1p(cells.n / profile.known(feature, rates))
     vague += SCORE_WEIGHT * score_cells.degrees * np.log1p(cells.n / known)
     total += vague[:, None, None] + _unlikely(rates, profile.fraud_rate, parts)
-    k, i, j = np.nonzero(total <= total.min() + ALLOWED)
+    k, i, j = np.nonzero(total <= total.min() + within)
     return i, j, k
 
 

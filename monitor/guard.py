@@ -148,8 +148,11 @@ def on_answer(guard: Guard, answer: Answer, deviation: Floats) -> tuple[Guard, A
         return _frozen(guard, answer.verdict, "drift-ended")
     if answer.active_fits:
         return msgspec.structs.replace(guard, failures=0), None
-    guard = msgspec.structs.replace(guard, failures=guard.failures + 1)
-    return _frozen(guard, answer.verdict, "withdrawn") if guard.failures >= FAILURES else (guard, None)
+    wrong, guard = guard.state.name, msgspec.structs.replace(guard, failures=guard.failures + 1)
+    if guard.failures < FAILURES:
+        return guard, None
+    guard, action = _frozen(guard, answer.verdict, "withdrawn")
+    return forget(guard, wrong), action  # one block that it explains by chance must not bring it back
 
 
 def hold(guard: Guard, refused: Known) -> Guard:

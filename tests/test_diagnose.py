@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from healer.columns import assignment, find_order
-from healer.diagnose import Diagnosis, diagnose
+from healer.diagnose import Diagnosis, _fallen_as_well, diagnose
+from healer.explain import Explanation
 from healer.knowledge import Knowledge
 from healer.segment import newest_segment
 from producer.generator import Generator, Informative
@@ -18,7 +19,8 @@ from selfheal.gauntlet.world import arrivals
 from shared.alignment import Alignment
 from shared.profile import profile_from
 
-K = Knowledge(profile())
+P = profile()
+K = Knowledge(P)
 
 
 def scene(name: str, blocks: int = 10) -> Diagnosis:
@@ -128,3 +130,18 @@ def test_the_assignment_is_the_cheapest(seed: int, d: int) -> None:
     best = min(sum(cost[i, p[i]] for i in range(d)) for p in itertools.permutations(range(d)))
     found = assignment(cost)
     assert sum(cost[i, found[i]] for i in range(d)) == pytest.approx(best)
+
+
+@pytest.mark.parametrize(
+    ("shift", "scale", "rival", "refused"),
+    [(-2.0, 1.0, 0.04, True), (-2.0, 1.0, 0.12, False), (-2.0, 1.0, None, False), (0.0, 10.0, 0.04, False)],
+)
+def test_a_fall_of_fraud_that_explains_as_much_forbids_the_repair(
+    shift: float, scale: float, rival: float | None, refused: bool
+) -> None:
+    def alignment(rate: float, a: float = 0.0, b: float = 1.0) -> Alignment:
+        return Alignment((*(0.0,) * V14, a, 0.0, 0.0), (*(1.0,) * V14, b, 1.0, 1.0), rate)
+
+    own, other = alignment(P.fraud_rate, shift, scale), None if rival is None else alignment(rival)
+    found = Explanation(own, 200.0, (0.0,) * (P.d + 1), {}, other)
+    assert (_fallen_as_well(found, P) is not None) == refused

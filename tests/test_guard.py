@@ -6,7 +6,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.detect import Sums, sums_of, threshold
-from monitor.guard import BLOCKS, MEMORY, Activate, Answer, Ask, Guard, begin, forget, on_answer, on_block
+from monitor.guard import (
+    BLOCKS,
+    MEMORY,
+    Activate,
+    Answer,
+    Ask,
+    Guard,
+    Known,
+    begin,
+    forget,
+    hold,
+    on_answer,
+    on_block,
+    rested,
+)
 from shared.alignment import Alignment, Floats, identity
 
 P = profile()
@@ -64,6 +78,9 @@ def test_two_refits_that_fail_withdraw_the_heal() -> None:
     assert isinstance(action, Activate)
     assert action.reason == "withdrawn"
     assert guard.verdict == "unexplained"
+    guard, after = feed(guard, moved(batches(3, 1), -2.2)[0])
+    assert not isinstance(after, Activate), "a block that the withdrawn repair explains does not bring it back"
+    assert [k.name for k in guard.known] == ["v1"]
 
 
 def test_a_refused_refit_keeps_a_heal_that_still_fits() -> None:
@@ -72,6 +89,28 @@ def test_a_refused_refit_keeps_a_heal_that_still_fits() -> None:
         guard, action = on_answer(guard, Answer("unexplained", False, 3, True), P.deviation)
         assert action is None
     assert guard.verdict == "shift"
+
+
+def test_a_repair_that_rests_is_neither_asked_about_nor_switched_to() -> None:
+    guard = hold(healed(), Known("v2", shifted(-2.2), "shift", rests_until=30))
+    assert (guard.active, guard.verdict) == (0, "unexplained")
+    for x in moved(batches(4, 12), -2.2):
+        guard, action = feed(guard, x)
+        assert action is None
+    assert len(rested(guard, 29).known) == 2
+    guard = rested(guard, 30)
+    assert [k.name for k in guard.known] == ["v1"]
+    guard, action = feed(guard, moved(batches(5, 1), -2.2)[0])
+    assert isinstance(action, Ask)
+
+
+def test_rows_that_a_repair_at_rest_does_not_explain_are_asked_about() -> None:
+    guard = hold(healed(), Known("v2", shifted(-2.2), "shift", rests_until=30))
+    asked = False
+    for x in moved(batches(4, 6), -4.0):
+        guard, action = feed(guard, x)
+        asked |= isinstance(action, Ask)
+    assert asked
 
 
 @given(st.lists(st.floats(-9, 9), min_size=1, max_size=12))

@@ -17,7 +17,7 @@ from producer.scenarios import SCENARIOS
 from selfheal.gauntlet.world import arrivals
 from shared.adapters import Adapter, first_adapter
 from shared.alignment import align, alignment_of, identity
-from shared.bundle import Bundle, Rule
+from shared.bundle import Bundle, Rule, Thresholds
 from shared.errors import Refused
 from shared.forward import Network
 from shared.profile import frozen_logit
@@ -91,6 +91,13 @@ def test_the_tally_is_the_monitors(bundle: Bundle) -> None:
     logit, cut = frozen_logit(Network.of(bundle))(x), -np.log(5)
     assert Tally(**found.tally) == counted(Tally(), logit + 2 > cut, logit > cut, y)
     assert found.rows == 500
+    assert found.right_base == int(((logit + 2 > 0) == (y == 1)).sum()), "at the flag threshold, .5"
+    assert found.right_active == int(((logit > 0) == (y == 1)).sum())
+    budget = msgspec.structs.replace(
+        bundle.manifest, alerts_per_1000=10.0, thresholds=Thresholds(flag=0.9, conflict=0.3)
+    )
+    strict = compare(msgspec.structs.replace(bundle, manifest=budget), other, first, x, y)
+    assert Tally(**strict.tally) == counted(Tally(), logit + 2 > np.log(9), logit > np.log(9), y)
 
 
 def test_labels_of_flagged_rows_only_are_left_out(bundle: Bundle) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.bundle import Costs
-from shared.scores import at_budget, cost_threshold, expected_cost, scores
+from shared.bundle import Bundle, Costs, Thresholds
+from shared.scores import at_budget, cost_threshold, cut_in_force, expected_cost, scores
 
 
 def test_by_hand() -> None:
@@ -23,6 +24,17 @@ def test_with_so_many_alerts_the_likeliest_are_looked_at() -> None:
     assert at_budget(p, y, 299) == (1 / 2, 1 / 4)  # two alerts; the earlier of equals comes first
     assert at_budget(p, y, 1_000) == (4 / 10, 1.0)
     assert at_budget([0.5], [0], 1) == (0.0, 0.0)  # one alert at least
+
+
+def test_costs_are_judged_at_the_threshold_in_force(bundle: Bundle) -> None:
+    manifest = bundle.manifest
+    by_cost = cost_threshold(manifest.costs)
+    assert manifest.thresholds.flag > by_cost
+    assert cut_in_force(manifest) == by_cost, "no budget: the flag threshold serves accuracy"
+    strict = msgspec.structs.replace(manifest, alerts_per_1000=10.0, thresholds=Thresholds(flag=0.9))
+    assert cut_in_force(strict) == 0.9
+    assert expected_cost([0.8, 0.95], [1, 0], Costs(), 0.9) == (5 + 1) / 2
+    assert expected_cost([0.8, 0.95], [1, 0], Costs()) == 1 / 2
 
 
 def test_undefined_ratios_are_zero() -> None:
