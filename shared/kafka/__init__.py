@@ -2,7 +2,7 @@
 
 The rules that the rest relies on, each explained where it is kept:
 - everything reads read_committed, offsets are committed only inside transactions (session.py);
-- nothing is waited for with a transaction open, and one call owns begin, commit and abort (session.py, writing.py);
+- no record is waited for with a transaction open, and one call owns begin, commit and abort (session.py, writing.py);
 - every blocking call draws on a Deadline, and an error says what the caller must do next (client.py).
 """
 
