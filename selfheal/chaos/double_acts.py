@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Generator
 
-from selfheal.chaos.lives import END_S, READY_S, revived, runs
+from selfheal.chaos.lives import READY_S, TERM_S, revived, runs
 from selfheal.chaos.plan import Act
 from selfheal.chaos.steps import Missed, NotBegun, Step, until, wait
 from selfheal.chaos.victims import Victim
@@ -68,7 +68,7 @@ def _one_is_fenced(world: World, victim: Victim, twin: Child, what: str) -> Step
     except Missed as exc:
         world.record.faults.append(str(exc))
     twin.terminate()
-    yield from until(lambda: _ended(twin), END_S, f"a second {victim.name} ends")
+    yield from until(lambda: _ended(twin), TERM_S, f"a second {victim.name} ends")
     if victim.child.exit_code == FENCED:
         world.record.told.append(f"{what} as {victim.name}: the older process was fenced (exit code {FENCED})")
     elif twin.exit_code == FENCED:

@@ -7,6 +7,7 @@ from selfheal.chaos.victims import Victim
 
 READY_S = 120.0  # a start of torch on a machine that has other work, and a broker that is down meanwhile
 END_S = 30.0
+TERM_S = 60.0  # a commit that is under way has 30 s, the client's call 10 more (shared/kafka/watchdog.py)
 
 
 def runs(victim: Victim) -> Step:

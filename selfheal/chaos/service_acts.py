@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from contextlib import suppress
 
-from selfheal.chaos.lives import END_S, next_life, revived, runs
+from selfheal.chaos.lives import END_S, TERM_S, next_life, revived, runs
 from selfheal.chaos.plan import Act
 from selfheal.chaos.steps import Missed, Step, aside, until, wait
 from selfheal.chaos.victims import Victim
@@ -16,7 +16,6 @@ from shared.telemetry import epoch_ms
 HIT_S = 90.0  # an armed process reaches its point; some points need a heal to come along
 ASK_S = 60.0
 SWAP, SWAPS, SWAP_S = "scorer.before-swap", 4, 20.0
-TERM_S = 60.0  # a commit that is under way has 30 s, and a broker may be away
 ARM_S = 0.1  # the supervisor looks as often
 FATAL = 3  # exit code of shared.errors.Fatal
 
