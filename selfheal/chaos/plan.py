@@ -36,6 +36,7 @@ INSIDE = frozenset(
 )  # fmt: skip
 MINUTES_MIN = 1.5
 WARM_UP_S, TAIL_S = 4.0, 20.0
+HEALER_SHARED = 3  # a healer has to load PyTorch: with more it would never heal
 EVERY_S = 4.2  # between two acts, on average
 # Longer than session.timeout.ms and transaction.timeout.ms (10 s); the broker looks for the latter every 10 s.
 PAUSE_S = (12.0, 22.0)
@@ -109,12 +110,13 @@ def _must(rng: random.Random, brokers: int, scorers: int) -> list[Act]:
 
 
 def _rest(rng: random.Random, brokers: int, scorers: int, had: set[tuple[str, str]]) -> list[Act]:
-    """More of it, the points in services that have not had them yet first."""
+    """More of it, in services that have not had it yet; healers get a few of the points that all share."""
+    few = rng.sample([p for p in CRASH_POINTS if len(services_of(p)) > 1], HEALER_SHARED)
     acts = [
         _crash(rng, point, service, scorers)
         for point in CRASH_POINTS
         for service in services_of(point)
-        if (service, point) not in had
+        if (service, point) not in had and (service != "healer" or point in few or len(services_of(point)) == 1)
     ]
     acts += [_act(rng, "kill", rng.choice(("scorer", service)), scorers) for service in SERVICES]
     acts += [_act(rng, "zombie", rng.choice(SESSIONS), scorers), _act(rng, "pause", rng.choice(SERVICES), scorers)]

@@ -15,6 +15,7 @@ from shared.telemetry import epoch_ms
 
 HIT_S = 90.0  # an armed process reaches its point; some points need a heal to come along
 ASK_S = 60.0
+BREATH_S = 30.0
 SWAP, SWAPS, SWAP_S = "scorer.before-swap", 4, 20.0
 ARM_S = 0.1  # the supervisor looks as often
 FATAL = 3  # exit code of shared.errors.Fatal
@@ -45,11 +46,22 @@ def crash(world: World, act: Act) -> Step:
         yield from until(lambda: victim.child.pid != armed, HIT_S, f"{victim.name} reaches {act.point}")
     except Missed:
         world.killed_now(victim, signal.SIGKILL)
+        yield from next_life(victim, armed)
         raise
     at_ms = victim.crashed_at(act.point, began_ms)
     if at_ms is None:
         raise Missed(f"{victim.name} ended before it reached {act.point}")
     world.died(victim, at_ms, act.point)
+    if act.service == "healer":
+        yield from _answers_again(world)
+
+
+def _answers_again(world: World) -> Step:
+    """A healer that dies time and again never heals, and nothing that follows from a heal is ever broken: the next one
+    has its time to answer what this one died over, where the machine gives it as much."""
+    before = world.watch.outcomes()
+    with suppress(Missed):
+        yield from until(lambda: world.watch.outcomes() > before, BREATH_S, "a healer answers again")
 
 
 def _armed(world: World, victim: Victim, spec: str) -> Step:

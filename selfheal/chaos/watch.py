@@ -70,6 +70,10 @@ class Watch:
         if self._failure is not None:
             raise self._failure
 
+    def outcomes(self) -> int:
+        """How many heal requests were answered."""
+        return sum(self.kinds[kind] for kind in ("heal-finished", "heal-failed", "diagnosed"))
+
     def recovered_s(self, since_ms: int) -> float | None:
         """Seconds from a moment (epoch ms) until every partition in use then had a prediction that was produced after
         it and committed; None where one has not had it, or none was in use.
