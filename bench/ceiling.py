@@ -21,7 +21,7 @@ def main(bootstrap: str, topic: str, out: str, group: str, size: int) -> None:
     consumer.subscribe([topic])
     value = (b'{"probability":0.123456,' * (size // 24 + 1))[:size]
     while True:
-        end, taken = time.monotonic() + 0.1, {}
+        end, taken = time.monotonic() + 0.1, dict[int | None, int]()
         while time.monotonic() < end:
             for m in consumer.consume(1_000, 0.02):
                 if m.error() is not None:
@@ -29,10 +29,10 @@ def main(bootstrap: str, topic: str, out: str, group: str, size: int) -> None:
                 if not taken:
                     producer.begin_transaction()
                 producer.produce(out, value, m.key())
-                taken[m.partition()] = m.offset() + 1
+                taken[m.partition()] = (m.offset() or 0) + 1
             producer.poll(0)
         if taken:
-            offsets = [ck.TopicPartition(topic, p, o) for p, o in taken.items()]
+            offsets = [ck.TopicPartition(topic, p, o) for p, o in taken.items() if p is not None]
             producer.send_offsets_to_transaction(offsets, consumer.consumer_group_metadata(), 30)
             producer.commit_transaction(30)
 

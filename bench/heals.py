@@ -89,7 +89,7 @@ def _stored(bootstrap: str, topic: str, bodies: list[dict[str, Any]]) -> list[di
         producer.produce(topic, value, key, on_delivery=lambda error, m: None if error else placed.append(m))
     if producer.flush(30) or len(placed) != len(bodies):
         raise RuntimeError(f"the broker did not take the rows on {topic} within 30 s")
-    where = {m.key().decode(): (m.partition(), m.offset()) for m in placed}
+    where = {(m.key() or b"").decode(): (m.partition(), m.offset() or 0) for m in placed}
     return [
         {"topic": topic, "partition": p, "start": o, "end": o + 1} for p, o in (where[b["batch_id"]] for b in bodies)
     ]
@@ -144,7 +144,7 @@ class Asking:
             m = reader.poll(0.1)
             if m is None or m.error() is not None:
                 continue
-            event = orjson.loads(m.value())
+            event = orjson.loads(m.value() or b"{}")
             if event.get("request_id") == name and event["kind"] in OUTCOMES:
                 if event["kind"] == "heal-failed":
                     self._failure = f"a heal failed: {event}"

@@ -135,6 +135,6 @@ class Probe:
             if self._over.is_set() and until == float("inf"):
                 until = time.perf_counter() + 30
             m = reader.poll(0.05)
-            if m is not None and m.error() is None and (name := m.key().decode()) in self._sent:
+            if m is not None and m.error() is None and (name := (m.key() or b"").decode()) in self._sent:
                 self._took[name] = time.perf_counter()
         reader.close()

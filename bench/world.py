@@ -14,7 +14,7 @@ from pathlib import Path
 import confluent_kafka as ck
 import numpy as np
 import orjson
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from producer.generator import REFERENCE
 from shared.kafka import group_offsets, watermarks
@@ -61,7 +61,7 @@ def admin(bootstrap: str) -> AdminClient:
 
 
 def make_topic(bootstrap: str, name: str, partitions: int = 6) -> None:
-    new = ck.admin.NewTopic(name, partitions, config=BROKER_TIME)
+    new = NewTopic(name, partitions, config=BROKER_TIME)
     for future in admin(bootstrap).create_topics([new]).values():
         try:
             future.result(30)
@@ -72,9 +72,9 @@ def make_topic(bootstrap: str, name: str, partitions: int = 6) -> None:
 
 def stamp_by_broker(bootstrap: str, topic: str) -> None:
     """Let the broker stamp a topic's records: a program under test may pass its input's time on."""
-    change = ck.admin.AlterConfigOpType.SET
-    entries = [ck.admin.ConfigEntry(k, v, incremental_operation=change) for k, v in BROKER_TIME.items()]
-    resource = ck.admin.ConfigResource(ck.admin.ResourceType.TOPIC, topic, incremental_configs=entries)
+    change = AlterConfigOpType.SET
+    entries = [ConfigEntry(k, v, incremental_operation=change) for k, v in BROKER_TIME.items()]
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
     for future in admin(bootstrap).incremental_alter_configs([resource]).values():
         future.result(30)
 
@@ -114,9 +114,9 @@ def span_s(bootstrap: str, topic: str, since: dict[int, int]) -> tuple[int, floa
     left, times = set(since), []
     while left:
         for m in consumer.consume(5_000, 1):
-            if m.error() is None:
+            if (error := m.error()) is None:
                 times.append(m.timestamp()[1])
-            elif m.error().code() == ck.KafkaError._PARTITION_EOF:
+            elif error.code() == ck.KafkaError._PARTITION_EOF:
                 left.discard(m.partition())
     consumer.close()
     return len(times), (max(times) - min(times)) / 1_000
