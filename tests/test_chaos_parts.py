@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from selfheal.chaos import seeds
 from selfheal.chaos.drifts import DRIFTING, LAWS, Stream
 from selfheal.chaos.performing import Progress, needed
 from selfheal.chaos.plan import Act
-from selfheal.chaos.report import Recovery
+from selfheal.chaos.report import Recovery, recovery
 from selfheal.chaos.steps import Missed, NotBegun, aside, until
 from selfheal.chaos.victims import Victim
 from selfheal.chaos.watch import Watch
@@ -142,18 +143,27 @@ def test_seeds_as_written() -> None:
             seeds.parse(wrong)
 
 
+def test_recovery_beside_a_broker_fault_is_told_apart() -> None:
+    deaths = [Death("scorer-0", at, "", True) for at in (1_000, 50_000)] + [Death("monitor-0", 1_000, "", True)]
+    watch = SimpleNamespace(recovered_s={1_000: 4.0, 50_000: 12.0}.get)
+    found = recovery(deaths, watch, [(60_000, 65_000)])  # type: ignore[arg-type]
+    assert (found.took_s, found.alone_s, found.median_s) == ([4.0, 12.0], [4.0], 8.0)
+    assert recovery(deaths, watch, [(0, 990), (70_000, 80_000)]).alone_s == [4.0, 12.0]  # type: ignore[arg-type]
+
+
 def test_several_runs_are_summed_and_one_without_a_record_is_a_fault() -> None:
     base = seeds.without_record(1, "x")
     points = dict.fromkeys(CRASH_POINTS, 1) | {"session.in-commit": 4}
     good = type(base)(**{
         **{f: getattr(base, f) for f in base.__struct_fields__}, "kills": 40, "inside": 7, "points": points,
-        "recovery": Recovery(3, [2.0, 3.0, 9.0], 3.0, 9.0, 0), "acknowledged": 100, "faults": [], "green": True,
+        "recovery": Recovery(3, [2.0, 3.0, 9.0], 3.0, 9.0, 0, [2.0, 3.0]), "acknowledged": 100,
+        "faults": [], "green": True,
     })  # fmt: skip
     bad = seeds.without_record(2, "ended with exit code -6 before its audit")
     total = seeds.total([good, good, bad])
     assert (total.runs, total.green, total.kills, total.inside) == (3, 2, 80, 14)
     assert total.points["session.in-commit"] == 8
-    assert total.median_s == 3.0
+    assert (total.median_s, total.alone_median_s) == (3.0, 2.5)
     assert total.faults == ["seed 2: ended with exit code -6 before its audit"]
     said = "seed 1: green, 40 kills, 7 inside open transactions, 17 of 17 points, 0 lost, 0 doubled, 100 messages"
     assert seeds.line(good).startswith(said)

@@ -31,10 +31,11 @@ class Drifting:
         return self.laws[turn % len(self.laws)] if at >= self.cycle - self.drifted else None
 
 
-# guarded: at 12 batches a second 12 s without and 18 s with a drift. It takes 1 s to see one and 3 to heal it, where
-# monitor and healer live; a monitor that was away reads the partitions one after the other, and sees laws mixed.
+# guarded: at 12 batches a second 20 s without and 40 s with a drift. It takes 1 s to see one and 3 to heal it, where
+# monitor and healer live; a monitor that was away for a while reads the partitions one after the other, and sees short
+# drifts mixed.
 DRIFTING: dict[Policy, Drifting] = {
-    "guarded": Drifting(LAWS, cycle=360, drifted=216),
+    "guarded": Drifting(LAWS, cycle=720, drifted=480),
     "reference": Drifting(("shift:V14:-2.2:class=normal",), cycle=40, drifted=8, drifted_rows=60),
 }
 # The pipeline's own producer knows nothing of these drifts: where laws are told apart, its share of the rows is small.

@@ -13,6 +13,7 @@ from selfheal.chaos.plan import Act
 from selfheal.chaos.steps import Missed, NotBegun, Step
 from selfheal.chaos.world import Record, World
 from selfheal.restarts import FENCED
+from shared.telemetry import epoch_ms
 
 TICK_S = 0.02
 SOON_S, LATE_S = 15.0, 420.0
@@ -118,14 +119,17 @@ def see_healed(world: World, kinds: Sequence[str], load: Load, tell: Say) -> Non
 
 
 def _free(world: World, act: Act) -> bool:
-    return not (world.victim(act).busy if act.service else world.broker_busy)
+    return not (world.victim(act).busy if act.service else world.broker_since is not None)
 
 
 def _occupy(world: World, act: Act, busy: bool) -> None:
     if act.service:
         world.victim(act).busy = busy
-    else:
-        world.broker_busy = busy
+    elif busy:
+        world.broker_since = epoch_ms()
+    elif world.broker_since is not None:
+        world.record.away.append((world.broker_since, epoch_ms()))
+        world.broker_since = None
 
 
 def _look_after(world: World, tell: Say) -> None:

@@ -23,13 +23,15 @@ DECISIONS = frozenset({*MUST, "alarm", "diagnosed", "heal-finished", "heal-faile
 
 class Recovery(msgspec.Struct, frozen=True):
     """Seconds from the kill of a scorer until every partition, its own among them, had a new committed prediction.
-    Counted are kills whose successor was left alone. unseen: there was none until the load ended."""
+    Counted are kills whose successor was left alone. unseen: there was none until the load ended. alone_s: of those
+    during which nothing was done to a broker."""
 
     counted: int
     took_s: list[float]
     median_s: float | None
     longest_s: float | None
     unseen: int
+    alone_s: list[float]
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,18 +67,28 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     green: bool
 
 
-def recovery(deaths: Sequence[Death], watch: Watch) -> Recovery:
-    """Of the scorers that were killed."""
+def recovery(deaths: Sequence[Death], watch: Watch, away: Sequence[tuple[int, int]]) -> Recovery:
+    """Of the scorers that were killed. away: (begin, end), epoch ms, of what was done to brokers."""
     alone = [d for d in deaths if d.victim.startswith("scorer") and d.left_alone]
     found = [watch.recovered_s(d.at_ms) for d in alone]
     took = sorted(s for s in found if s is not None)
+    quiet = [
+        round(s, 2) for d, s in zip(alone, found, strict=True)
+        if s is not None and not any(begin <= d.at_ms + s * 1000 and d.at_ms <= end for begin, end in away)
+    ]  # fmt: skip
     return Recovery(
         counted=len(took),
         took_s=[round(s, 2) for s in took],
-        median_s=round(statistics.median(took), 2) if took else None,
+        median_s=median(took),
         longest_s=round(took[-1], 2) if took else None,
         unseen=len(found) - len(took),
+        alone_s=sorted(quiet),
     )
+
+
+def median(seconds: Sequence[float]) -> float | None:
+    """None of none."""
+    return round(statistics.median(seconds), 2) if seconds else None
 
 
 def judged(
@@ -100,7 +112,7 @@ def judged(
         took_s=round(took_s, 1), schedule=[f"{a.at_s:6.1f} s  {a}" for a in acts],
         kills=len(record.deaths), kills_by_service=dict(Counter(d.victim for d in record.deaths)),
         inside=sum(points[p] for p in INSIDE), points={p: points[p] for p in CRASH_POINTS},
-        broken=record.broken, decided=decided, recovery=recovery(record.deaths, world.watch),
+        broken=record.broken, decided=decided, recovery=recovery(record.deaths, world.watch, record.away),
         undone=record.undone, told=record.told, missed=record.missed,
         acknowledged=acknowledged, lost=lost[:10], unanswered=audit["inputs"]["lost"],
         doubled=audit["inputs"]["doubled"], faults=faults, notices=notices, audit=dict(audit),
@@ -120,7 +132,8 @@ def lines(outcome: Outcome) -> list[str]:
         "brokers      " + (", ".join(f"{k} {n}" for k, n in sorted(outcome.broken.items())) or "left alone"),
         "decisions    " + ", ".join(f"{kind} {n}" for kind, n in outcome.decided.items()),
         f"recovery     of {r.counted} killed scorers: median {r.median_s} s, longest {r.longest_s} s (kill to the next "
-        f"committed prediction of all its partitions); not seen for {r.unseen}",
+        f"committed prediction of all partitions); not seen for {r.unseen}",
+        f"             of the {len(r.alone_s)} with all brokers at work meanwhile: median {median(r.alone_s)} s",
         f"messages     {outcome.acknowledged} acknowledged to the load, {len(outcome.lost)} of them gone; of all "
         f"inputs {outcome.unanswered} lost, {outcome.doubled} answered more than once",
     ]

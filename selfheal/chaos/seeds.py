@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 from collections import Counter
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from selfheal.chaos.report import Outcome, Recovery
+from selfheal.chaos.report import Outcome, Recovery, median
 from shared.crash import CRASH_POINTS
 from shared.errors import OperatorError
 
@@ -19,7 +18,7 @@ END_S = 30.0  # for a run that is to end before its time to take down what it st
 
 
 class Total(msgspec.Struct, frozen=True, kw_only=True):
-    """green: of how many runs. faults: by run. recovery_s: of every scorer that was killed and left alone."""
+    """green: of how many runs. faults: by run. recovery_s, alone_s: as of one run (report.Recovery)."""
 
     runs: int
     green: int
@@ -30,6 +29,8 @@ class Total(msgspec.Struct, frozen=True, kw_only=True):
     doubled: int
     recovery_s: list[float]
     median_s: float | None
+    alone_s: list[float]
+    alone_median_s: float | None
     faults: list[str]
 
 
@@ -79,7 +80,7 @@ def without_record(seed: int, fault: str) -> Outcome:
     """Of a run of which nothing but its end is known."""
     return Outcome(
         seed=seed, brokers=0, policy="", left_out=[], took_s=0.0, schedule=[], kills=0, kills_by_service={}, inside=0,
-        points=dict.fromkeys(CRASH_POINTS, 0), broken={}, decided={}, recovery=Recovery(0, [], None, None, 0),
+        points=dict.fromkeys(CRASH_POINTS, 0), broken={}, decided={}, recovery=Recovery(0, [], None, None, 0, []),
         undone=[], told=[], missed=[], acknowledged=0, lost=[], unanswered=0, doubled=0, faults=[fault],
         notices=[], audit={}, audit_lines=[], green=False,
     )  # fmt: skip
@@ -91,11 +92,12 @@ def total(outcomes: Sequence[Outcome]) -> Total:
     for each in outcomes:
         points.update(each.points)
     took = sorted(s for each in outcomes for s in each.recovery.took_s)
+    alone = sorted(s for each in outcomes for s in each.recovery.alone_s)
     return Total(
         runs=len(outcomes), green=sum(o.green for o in outcomes), kills=sum(o.kills for o in outcomes),
         inside=sum(o.inside for o in outcomes), points={p: points[p] for p in CRASH_POINTS},
         lost=sum(len(o.lost) + o.unanswered for o in outcomes), doubled=sum(o.doubled for o in outcomes),
-        recovery_s=took, median_s=round(statistics.median(took), 2) if took else None,
+        recovery_s=took, median_s=median(took), alone_s=alone, alone_median_s=median(alone),
         faults=[f"seed {o.seed}: {text}" for o in outcomes for text in o.faults],
     )  # fmt: skip
 
@@ -119,5 +121,6 @@ def lines(t: Total) -> list[str]:
         *(f"FAULT  {text}" for text in t.faults),
         f"total: {t.green} of {t.runs} green, {t.kills} kills, {t.inside} inside open transactions, each point hit "
         f"{t.points[seldom]} times or more ({seldom}), {t.lost} lost, {t.doubled} doubled, recovery {t.median_s} s "
-        f"(median of {len(t.recovery_s)} scorers)",
+        f"(median of {len(t.recovery_s)} scorers; {t.alone_median_s} s of the {len(t.alone_s)} with all brokers "
+        f"at work)",
     ]

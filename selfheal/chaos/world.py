@@ -33,9 +33,10 @@ class Death:
 class Record:
     """deaths: of services. done: kinds of acts. undone: acts for which there was no time. broken: kinds of broker
     faults, how often. missed: points that were armed and not reached. told: what happened to those that have to end
-    by themselves. faults: what should not have happened."""
+    by themselves. faults: what should not have happened. away: (begin, end), epoch ms, of what was done to brokers."""
 
     deaths: list[Death] = field(default_factory=list)
+    away: list[tuple[int, int]] = field(default_factory=list)
     done: set[str] = field(default_factory=set)
     undone: list[str] = field(default_factory=list)
     broken: dict[str, int] = field(default_factory=dict)
@@ -58,7 +59,7 @@ class World:
         self.record, self.say = Record(), say
         self.person = Person(kafka, prefix, policy, bundle, watch)
         self.twins: list[Child] = []
-        self.broker_busy = False
+        self.broker_since: int | None = None  # epoch ms; something is being done to it
 
     def victim(self, act: Act) -> Victim:
         return self.victims[act.service, act.slot]
