@@ -23,7 +23,6 @@ ALLOWED = 6.0  # dG2 of a world that cannot be ruled out
 # The same where a feature is shifted and scaled at once: what such a change explains by its freedom, classes that
 # parted explain with less.
 ALLOWED_TWOFOLD = 12.0
-EFFECT_ROWS = 400  # of a class; of normals more where fraud is rarer than usual, as Knowledge.rows
 ODDS_CHANGE, PARTING, PARTS = 1.5, 1.4, 2.0
 
 
@@ -144,7 +143,7 @@ class Outcomes:
         before = [self._flagged(c, feature, at, frozen=True) for c, at in enumerate((i, j))]  # (2 cuts, worlds)
         after = [self._flagged(c, feature, at, frozen=False) for c, at in enumerate((i, j))]
         still = np.full_like(i, len(NUDGES) // 2)
-        clean = [(self._scores(c, feature)[still] > self.cuts[:, None, None]).mean(axis=2) for c in (0, 1)]
+        clean = [(self.knowledge.nudged(feature)[c][still] > self.cuts[:, None, None]).mean(axis=2) for c in (0, 1)]
         return np.concatenate([self._worth(rates, *pair) for pair in (before, after, clean)])
 
     def _worth(self, rates: Floats, normal: Floats, fraud: Floats) -> Floats:
@@ -153,19 +152,13 @@ class Outcomes:
         cost = (1 - rates) * normal[1] * costs.false_alarm + rates * (1 - fraud[1]) * costs.missed_fraud
         return np.stack([accuracy, cost])
 
-    def _rows(self, label: int) -> int:
-        return EFFECT_ROWS if label else round(EFFECT_ROWS * self.knowledge.rarity)
-
-    def _scores(self, label: int, feature: int) -> Floats:
-        return self.knowledge.nudged(feature)[label][:, : self._rows(label)]
-
     def _flagged(self, label: int, feature: int, at: Places, *, frozen: bool) -> Floats:
         """(2 cuts, worlds) shares of the class above each cut."""
         used, inverse = np.unique(at, return_inverse=True)
         if not frozen:
-            scores = self._scores(label, feature)[used] + self.offset
+            scores = self.knowledge.nudged(feature)[label][used] + self.offset
         elif not self.alignment.moved and not self.alignment.order:
-            scores = self._scores(label, feature)[used]
+            scores = self.knowledge.nudged(feature)[label][used]
         else:
             scores = self._frozen(label, feature, used)
         share: Floats = (scores[None] > self.cuts[:, None, None]).mean(axis=2)
@@ -173,7 +166,7 @@ class Outcomes:
 
     def _frozen(self, label: int, feature: int, used: Places) -> Floats:
         """(used nudges, rows) what the network makes of the rows as they would be fed."""
-        rows = self.knowledge.rows[label][: self._rows(label)]
+        rows = self.knowledge.rows[label]
         many = np.repeat(rows[None], len(used), axis=0)
         many[:, :, feature] += (NUDGES[used] * self.profile.deviation[feature])[:, None]
         fed = np.array(self.alignment.shift) + np.array(self.alignment.scale) * many.reshape(-1, rows.shape[1])
