@@ -17,7 +17,7 @@ from shared.telemetry import epoch_ms
 
 TICK_S = 0.02
 SOON_S, LATE_S = 15.0, 420.0
-HEAL_S = 120.0  # four drifts
+HEAL_S = 120.0  # three drifts
 PROGRESS_S = 15.0  # without a line, before there is one on what is waited for
 TRIES = 5  # an armed process may also end because the broker is away
 Say = Callable[[str], None]
