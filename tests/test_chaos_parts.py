@@ -16,7 +16,7 @@ from selfheal.chaos import seeds
 from selfheal.chaos.drifts import DRIFTING, LAWS, Stream
 from selfheal.chaos.performing import Progress, needed
 from selfheal.chaos.plan import Act
-from selfheal.chaos.report import Recovery, recovery
+from selfheal.chaos.report import Recovery, killed, recovery
 from selfheal.chaos.steps import Missed, NotBegun, aside, until
 from selfheal.chaos.victims import Victim
 from selfheal.chaos.watch import Watch
@@ -146,9 +146,11 @@ def test_seeds_as_written() -> None:
 def test_recovery_beside_a_broker_fault_is_told_apart() -> None:
     deaths = [Death("scorer-0", at, "", True) for at in (1_000, 50_000)] + [Death("monitor-0", 1_000, "", True)]
     watch = SimpleNamespace(recovered_s={1_000: 4.0, 50_000: 12.0}.get)
-    found = recovery(deaths, watch, [(60_000, 65_000)])  # type: ignore[arg-type]
+    kills = killed(deaths, watch)  # type: ignore[arg-type]
+    assert [k.recovered_s for k in kills] == [4.0, 12.0, None]
+    found = recovery(kills, [(60_000, 65_000)])
     assert (found.took_s, found.alone_s, found.median_s) == ([4.0, 12.0], [4.0], 8.0)
-    assert recovery(deaths, watch, [(0, 990), (70_000, 80_000)]).alone_s == [4.0, 12.0]  # type: ignore[arg-type]
+    assert recovery(kills, [(0, 990), (70_000, 80_000)]).alone_s == [4.0, 12.0]
 
 
 def test_several_runs_are_summed_and_one_without_a_record_is_a_fault() -> None:

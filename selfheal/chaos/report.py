@@ -34,11 +34,23 @@ class Recovery(msgspec.Struct, frozen=True):
     alone_s: list[float]
 
 
+class Killed(msgspec.Struct, frozen=True):
+    """One kill. at_ms: epoch. point: of a crash. counted: of a scorer whose successor was left alone; recovered_s: of
+    those, as in Recovery."""
+
+    victim: str
+    at_ms: int
+    point: str
+    counted: bool
+    recovered_s: float | None
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """policy: of the monitor. left_out: kinds of faults that this machine does not allow, and why. undone: acts for
     which there was no time. points: kills at each crash point. inside: kills while the broker held a transaction open,
     for certain. decided: events by kind. lost: acknowledged messages that are not on the topic. unanswered, doubled:
-    inputs without an answer, with several. faults: what should not have happened; green: nothing did."""
+    inputs without an answer, with several. away: (begin, end), epoch ms, of what was done to brokers. faults: what
+    should not have happened; green: nothing did."""
 
     seed: int
     brokers: int
@@ -47,6 +59,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     took_s: float
     schedule: list[str]
     kills: int
+    killed: list[Killed]
+    away: list[tuple[int, int]]
     kills_by_service: dict[str, int]
     inside: int
     points: dict[str, int]
@@ -67,22 +81,29 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     green: bool
 
 
-def recovery(deaths: Sequence[Death], watch: Watch, away: Sequence[tuple[int, int]]) -> Recovery:
+def killed(deaths: Sequence[Death], watch: Watch) -> list[Killed]:
+    """Each with its recovery, now that it has been seen."""
+    counted = [d.victim.startswith("scorer") and d.left_alone for d in deaths]
+    return [
+        Killed(d.victim, d.at_ms, d.point, counts, watch.recovered_s(d.at_ms) if counts else None)
+        for d, counts in zip(deaths, counted, strict=True)
+    ]
+
+
+def recovery(kills: Sequence[Killed], away: Sequence[tuple[int, int]]) -> Recovery:
     """Of the scorers that were killed. away: (begin, end), epoch ms, of what was done to brokers."""
-    alone = [d for d in deaths if d.victim.startswith("scorer") and d.left_alone]
-    found = [watch.recovered_s(d.at_ms) for d in alone]
-    took = sorted(s for s in found if s is not None)
-    quiet = [
-        round(s, 2) for d, s in zip(alone, found, strict=True)
-        if s is not None and not any(begin <= d.at_ms + s * 1000 and d.at_ms <= end for begin, end in away)
-    ]  # fmt: skip
+    seen = [(k.at_ms, k.recovered_s) for k in kills if k.recovered_s is not None]
+    took = sorted(round(s, 2) for _, s in seen)
+    alone = sorted(
+        round(s, 2) for at, s in seen if not any(begin <= at + s * 1000 and at <= end for begin, end in away)
+    )
     return Recovery(
         counted=len(took),
-        took_s=[round(s, 2) for s in took],
+        took_s=took,
         median_s=median(took),
-        longest_s=round(took[-1], 2) if took else None,
-        unseen=len(found) - len(took),
-        alone_s=sorted(quiet),
+        longest_s=took[-1] if took else None,
+        unseen=sum(k.counted for k in kills) - len(took),
+        alone_s=alone,
     )
 
 
@@ -98,6 +119,7 @@ def judged(
 ) -> Outcome:  # fmt: skip
     """Everything together. audit: the auditor's report as it gives it, `ok` among it."""
     record: Record = world.record
+    kills = killed(record.deaths, world.watch)
     points = Counter(d.point for d in record.deaths if d.point)
     faults = list(record.faults)
     faults += [f"crash point {point} was never reached" for point in CRASH_POINTS if not points[point]]
@@ -110,9 +132,10 @@ def judged(
     return Outcome(
         seed=seed, brokers=brokers, policy=world.policy, left_out=left_out,
         took_s=round(took_s, 1), schedule=[f"{a.at_s:6.1f} s  {a}" for a in acts],
-        kills=len(record.deaths), kills_by_service=dict(Counter(d.victim for d in record.deaths)),
+        kills=len(kills), killed=kills, away=record.away,
+        kills_by_service=dict(Counter(k.victim for k in kills)),
         inside=sum(points[p] for p in INSIDE), points={p: points[p] for p in CRASH_POINTS},
-        broken=record.broken, decided=decided, recovery=recovery(record.deaths, world.watch, record.away),
+        broken=record.broken, decided=decided, recovery=recovery(kills, record.away),
         undone=record.undone, told=record.told, missed=record.missed,
         acknowledged=acknowledged, lost=lost[:10], unanswered=audit["inputs"]["lost"],
         doubled=audit["inputs"]["doubled"], faults=faults, notices=notices, audit=dict(audit),

@@ -79,7 +79,8 @@ def _run(seed: int, options: Sequence[str]) -> Outcome:
 def without_record(seed: int, fault: str) -> Outcome:
     """Of a run of which nothing but its end is known."""
     return Outcome(
-        seed=seed, brokers=0, policy="", left_out=[], took_s=0.0, schedule=[], kills=0, kills_by_service={}, inside=0,
+        seed=seed, brokers=0, policy="", left_out=[], took_s=0.0, schedule=[], kills=0, killed=[], away=[],
+        kills_by_service={}, inside=0,
         points=dict.fromkeys(CRASH_POINTS, 0), broken={}, decided={}, recovery=Recovery(0, [], None, None, 0, []),
         undone=[], told=[], missed=[], acknowledged=0, lost=[], unanswered=0, doubled=0, faults=[fault],
         notices=[], audit={}, audit_lines=[], green=False,
