@@ -89,7 +89,7 @@ def _one(
         console.print(text, style=style, soft_wrap=True, markup=False)
 
     acts, left_out = plans.schedule(seed, minutes, brokers=brokers, scorers=scorers), []
-    if why := disk.unshared() if disk_full else "told so":
+    if why := disk.unshared() if disk_full else "--no-disk-full":
         acts, left_out = [a for a in acts if a.kind != "disk-full"], [f"disk-full: {why}"]
     for act in acts:
         say(f"{act.at_s:7.1f} s  {act}", "dim")
