@@ -24,7 +24,7 @@ DECISIONS = frozenset({*MUST, "alarm", "diagnosed", "heal-finished", "heal-faile
 class Recovery(msgspec.Struct, frozen=True):
     """Seconds from the kill of a scorer until every partition, its own among them, had a new committed prediction.
     Counted are kills whose successor was left alone. unseen: there was none until the load ended. alone_s: of those
-    during which nothing was done to a broker."""
+    during which no broker was away and no scorer was killed."""
 
     counted: int
     took_s: list[float]
@@ -94,9 +94,12 @@ def recovery(kills: Sequence[Killed], away: Sequence[tuple[int, int]]) -> Recove
     """Of the scorers that were killed. away: (begin, end), epoch ms, of what was done to brokers."""
     seen = [(k.at_ms, k.recovered_s) for k in kills if k.recovered_s is not None]
     took = sorted(round(s, 2) for _, s in seen)
+    more = [k.at_ms for k in kills if k.victim.startswith("scorer")]
     alone = sorted(
-        round(s, 2) for at, s in seen if not any(begin <= at + s * 1000 and at <= end for begin, end in away)
-    )
+        round(s, 2) for at, s in seen
+        if not any(begin <= at + s * 1000 and at <= end for begin, end in away)
+        and not any(at < other <= at + s * 1000 for other in more)
+    )  # fmt: skip
     return Recovery(
         counted=len(took),
         took_s=took,
@@ -156,7 +159,7 @@ def lines(outcome: Outcome) -> list[str]:
         "decisions    " + ", ".join(f"{kind} {n}" for kind, n in outcome.decided.items()),
         f"recovery     of {r.counted} killed scorers: median {r.median_s} s, longest {r.longest_s} s (kill to the next "
         f"committed prediction of all partitions); not seen for {r.unseen}",
-        f"             of the {len(r.alone_s)} with all brokers at work meanwhile: median {median(r.alone_s)} s",
+        f"             of the {len(r.alone_s)} with no other scorer killed and no broker away: {median(r.alone_s)} s",
         f"messages     {outcome.acknowledged} acknowledged to the load, {len(outcome.lost)} of them gone; of all "
         f"inputs {outcome.unanswered} lost, {outcome.doubled} answered more than once",
     ]

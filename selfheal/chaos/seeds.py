@@ -122,6 +122,6 @@ def lines(t: Total) -> list[str]:
         *(f"FAULT  {text}" for text in t.faults),
         f"total: {t.green} of {t.runs} green, {t.kills} kills, {t.inside} inside open transactions, each point hit "
         f"{t.points[seldom]} times or more ({seldom}), {t.lost} lost, {t.doubled} doubled, recovery {t.median_s} s "
-        f"(median of {len(t.recovery_s)} scorers; {t.alone_median_s} s of the {len(t.alone_s)} with all brokers "
-        f"at work)",
+        f"(median of {len(t.recovery_s)} scorers; {t.alone_median_s} s of the {len(t.alone_s)} with nothing "
+        f"else away)",
     ]
