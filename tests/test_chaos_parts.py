@@ -151,7 +151,7 @@ def test_recovery_beside_a_broker_fault_is_told_apart() -> None:
     found = recovery(kills, [(60_000, 65_000)])
     assert (found.took_s, found.alone_s, found.median_s) == ([4.0, 12.0], [4.0], 8.0)
     between = Death("scorer-1", 4_500, "", False)
-    assert recovery(killed([*deaths, between], watch), []).alone_s == [4.0, 12.0]  # type: ignore[arg-type]
+    assert recovery(killed([*deaths, between], watch), []).alone_s == [12.0]  # type: ignore[arg-type]
     between = Death("scorer-1", 60_000, "", False)
     assert recovery(killed([*deaths, between], watch), []).alone_s == [4.0]  # type: ignore[arg-type]
     assert recovery(kills, [(0, 990), (70_000, 80_000)]).alone_s == [4.0, 12.0]
