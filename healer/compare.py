@@ -16,9 +16,9 @@ LEAST = 1e-6  # a probability is taken as at least this, and at most 1 minus it:
 
 
 class Paired(NamedTuple):
-    """rows: compared. tally: rows on which exactly one decides rightly at the threshold in force
-    for costs; won_* the base does,
-    lost_* the active one. log_loss_*: summed over the rows. right_*: rows decided rightly at the flag threshold."""
+    """rows: compared. tally: rows on which exactly one decides rightly at the threshold in force for costs; won_* the
+    base does, lost_* the active one. log_loss_*: summed over the rows. right_*: rows decided rightly at the flag
+    threshold."""
 
     rows: int
     tally: dict[str, int]

@@ -49,8 +49,7 @@ def z_scores(profile: Profile, blocks: Sequence[Sums], fraud_rate: float) -> Flo
     n = sum(b.rows for b in blocks)
     total = np.sum([b.array() for b in blocks], axis=0).reshape(profile.d + 1, -1)
     mean, variance = profile.moments(fraud_rate)
-    known = np.array([float(profile.known(c, np.array(fraud_rate))) for c in range(profile.d + 1)])
-    error = np.maximum(variance, FLOOR / n) * (1 / n + 1 / known)[:, None]
+    error = np.maximum(variance, FLOOR / n) * (1 / n + 1 / profile.known_of_all(fraud_rate))[:, None]
     return np.asarray(np.abs(total / n - mean) / np.sqrt(error))
 
 

@@ -87,9 +87,9 @@ class Guarding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True):
-    """flag: probability above which a transaction is flagged; cut: above which costs are judged, None: the
-    costs' own. clean: scores on the bundle's held-out rows. guarding:
-    with policy guarded and with no other. The rest as in MonitorSettings."""
+    """flag: probability above which a transaction is flagged; cut: above which costs are judged, None: the costs'
+    own. clean: scores on the bundle's held-out rows. guarding: with policy guarded and with no other. The rest as in
+    MonitorSettings."""
 
     bundle: str
     calibration: Calibration

@@ -51,7 +51,7 @@ class Generator:
             labels = rng.permutation((np.arange(n) < round(n * rate)).astype(np.int8))
         else:
             labels = (rng.random(n) < rate).astype(np.int8)
-        x = rng.standard_normal((n, len(self.features)))
+        x = self.noise(rng, n)
         if self.correlation:
             self._correlate(x)
         like_fraud = labels == 1
@@ -63,6 +63,10 @@ class Generator:
             fraud = f.fraud_mean + f.fraud_deviation * noise
             x[:, f.column] = np.where(like_fraud, fraud, normal)
         return x, labels
+
+    def noise(self, rng: np.random.Generator, n: int) -> Rows:
+        """(n, d) independent draws of the law that every class is shifted and stretched from."""
+        return rng.standard_normal((n, len(self.features)))
 
     def _correlate(self, x: Rows) -> None:
         """An autoregression along the noise columns: corr(i, j) = correlation ** |i - j|, variances stay 1."""

@@ -98,6 +98,10 @@ class Catalog:
         self._choose()
         return None
 
+    def unread(self) -> bool:
+        """Whether any was only kept so far."""
+        return bool(self._kept)
+
     def look_at_one(self) -> Problem | None:
         """Load the oldest that was only kept so far: for whoever has nothing else to do."""
         return self.look_into(next(iter(self._kept), ""))
@@ -163,7 +167,7 @@ class Catalog:
         self._kept_bytes += len(record.value or b"")
         self._refused.pop(version, None)
         used = self._in_use()
-        for old in [v for v in self._digest if v not in used][: max(0, len(self._digest) + 1 - self._keep)]:
+        while len(self._digest) >= self._keep and (old := next((v for v in self._digest if v not in used), None)):
             self._forget(old)
 
     def _drop_raw(self, version: str) -> None:

@@ -135,6 +135,8 @@ class _Loop:
         """Wait for adapters that these records name, all within one adapter_wait_s: far below max.poll.interval.ms, so
         the group keeps us. False when told to stop."""
         versions = awaited(records, self._slot.view(), given_up=())
+        if not versions:
+            return True
         until = time.monotonic() + self._settings.adapter_wait_s
 
         def stop_waiting() -> bool:

@@ -115,10 +115,11 @@ class Slot:
                 while not self._ending.is_set():
                     if records := follower.take(_POLL_S):
                         self._fold(records)
-                    else:
+                        self._show(ready=True)
+                    elif self._catalog.unread():
                         with self._changed:
                             self._note(self._catalog.look_at_one())
-                    self._show(ready=True)
+                            self._show(ready=True)
                     self._beat = time.monotonic()
         except SelfhealError as exc:
             self._failure = exc

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
+from monitor.export import read_run
 from producer import drift_text
 from producer.answers import await_answers
 from producer.compare import Comparison, compare
@@ -16,7 +17,7 @@ from producer.service import Produced
 from producer.span import Span
 from producer.target import Target
 from selfheal.local import SERVICES, LocalPipeline
-from selfheal.replay_outcome import decisions, settled, tell
+from selfheal.replay_outcome import await_settled, tell
 from shared import bundle as bundles
 from shared.settings import ProducerSettings
 from shared.topics import topic_name
@@ -86,8 +87,8 @@ def afresh(
         pipeline.wait_ready(READY_S)
         sent = send()
         _say(console, f"{sent.batches} batches sent to ", settings)
-        rows = settled(kafka, settings.prefix, sent.batches)
-    tell(console, settings.prefix, rows, decisions(kafka, settings.prefix))
+        await_settled(kafka, settings.prefix, sent.batches)
+    tell(console, settings.prefix, read_run(kafka, settings.prefix))
     return sent
 
 

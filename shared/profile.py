@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -54,7 +55,11 @@ class Profile:
     def d(self) -> int:
         return len(self.deviation)
 
-    @property
+    @cached_property
+    def frauds(self) -> int:
+        return int(self.y.sum())
+
+    @cached_property
     def fraud_rate(self) -> float:
         return float(self.y.mean())
 
@@ -69,8 +74,11 @@ class Profile:
         fewer where most of the mixture is the rarer class; n at any rate of a column with one law."""
         if self.one_law[column]:
             return np.full(np.shape(fraud_rate), float(self.n))
-        frauds = int(self.y.sum())
-        return known_rows(fraud_rate, self.n - frauds, frauds)
+        return known_rows(fraud_rate, self.n - self.frauds, self.frauds)
+
+    def known_of_all(self, fraud_rate: float) -> Floats:
+        """(d + 1,): the same of every column at one rate."""
+        return np.where(self.one_law, self.n, known_rows(np.array(fraud_rate), self.n - self.frauds, self.frauds))
 
     def discrete(self, column: int) -> bool:
         return bool(self.distinct[column] < FEW)

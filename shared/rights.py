@@ -64,9 +64,10 @@ def rights(role: Role, prefix: str = "") -> list[Right]:
 
 def _rights(role: Role, prefix: str) -> Iterator[Right]:
     needs = NEEDS[role]
-    for operation, names in (("Read", needs.reads), ("Write", needs.writes)):
+    uses: dict[Operation, tuple[Name, ...]] = {"Read": needs.reads, "Write": needs.writes}
+    for operation, names in uses.items():
         for name in names:
-            yield Right(role, operation, "topic", topic_name(name, prefix))  # type: ignore[arg-type]
+            yield Right(role, operation, "topic", topic_name(name, prefix))
     if role == "setup":
         for name in TOPICS:
             yield Right(role, "Create", "topic", topic_name(name, prefix))

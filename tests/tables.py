@@ -24,7 +24,7 @@ def cards(seed: int, n: int = 12_000, fraud: float = 0.02, start: int = 0) -> Ro
     country = [COUNTRIES[rng.choice(6, p=laws[int(f)])] for f in y]
     shop = rng.zipf(1.4, n) % 400
     hole = rng.random(n) < np.where(y, 0.15, 0.06)
-    day = datetime(2026, 1, 1)  # noqa: DTZ001
+    day = datetime(2026, 1, 1)  # noqa: DTZ001 - tables of other systems often say no zone; the loader must take it
     return [
         {
             "id": str(10_000 + start + i), "when": (day + timedelta(seconds=40 * (start + i))).isoformat(" "),

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -145,15 +144,15 @@ def test_seeds_as_written() -> None:
 
 def test_recovery_beside_a_broker_fault_is_told_apart() -> None:
     deaths = [Death("scorer-0", at, "", True) for at in (1_000, 50_000)] + [Death("monitor-0", 1_000, "", True)]
-    watch = SimpleNamespace(recovered_s={1_000: 4.0, 50_000: 12.0}.get)
-    kills = killed(deaths, watch)  # type: ignore[arg-type]
+    recovered_s = {1_000: 4.0, 50_000: 12.0}.get
+    kills = killed(deaths, recovered_s)
     assert [k.recovered_s for k in kills] == [4.0, 12.0, None]
     found = recovery(kills, [(60_000, 65_000)])
     assert (found.took_s, found.alone_s, found.median_s) == ([4.0, 12.0], [4.0], 8.0)
     between = Death("scorer-1", 4_500, "", False)
-    assert recovery(killed([*deaths, between], watch), []).alone_s == [12.0]  # type: ignore[arg-type]
+    assert recovery(killed([*deaths, between], recovered_s), []).alone_s == [12.0]
     between = Death("scorer-1", 60_000, "", False)
-    assert recovery(killed([*deaths, between], watch), []).alone_s == [4.0]  # type: ignore[arg-type]
+    assert recovery(killed([*deaths, between], recovered_s), []).alone_s == [4.0]
     assert recovery(kills, [(0, 990), (70_000, 80_000)]).alone_s == [4.0, 12.0]
 
 

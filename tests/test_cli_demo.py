@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,13 +33,13 @@ EFFECT = {"before": [0.64, 0.37], "after": [0.93, 0.14], "gain_worst": [0.25, 0.
 
 
 def row(idx: int, **more: object) -> Metrics:
-    values = {
+    values: dict[str, Any] = {
         "accuracy_healed": 0.94, "accuracy_shadow": 0.94, "acc_lift": 0.0, "cost_healed": 0.13, "cost_shadow": 0.13,
         "alarm_z": 2.0, "settled": True, **more,
     }  # fmt: skip
     return Metrics(
         batch_idx=idx, batch_id=f"b{idx}", timestamp="t", rows=100, z_score=0.1, n_conflicts=0,
-        **values,  # type: ignore[arg-type]
+        **values,
     )  # fmt: skip
 
 

@@ -57,7 +57,7 @@ def test_a_replay_with_a_drift_diagnoses_heals_and_tells(
         "--drift", "unit:V14:10:from=11", "--bundle", str(bundle_dir),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    lines = [line.strip() for line in done.stdout.splitlines()]
     (healed,) = [line for line in lines if line.startswith("heal-finished")]
     assert "V14 arrives x10 since batch 11; undone by v2" in healed
     assert sum(line.startswith("adapter-activated") for line in lines) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -34,12 +35,12 @@ def knowledge(bundle: Bundle) -> Knowledge:
 
 def request_for(blocks: list[int], **more: object) -> HealRequest:
     where = OffsetRange(topic="transactions", partition=0, start=0, end=1)
-    fields = {
+    fields: dict[str, Any] = {
         "request_id": "heal-1", "policy": "guarded", "reason": "alarm", "base_version": "v1", "bundle": "b",
         "batch_id": "b", "at": "t", "transactions": [where] * sum(blocks), "blocks": blocks,
         "parameters": {"first_batch_idx": 11}, **more,
     }  # fmt: skip
-    return HealRequest(**fields)  # type: ignore[arg-type]
+    return HealRequest(**fields)
 
 
 def entries_of(knowledge: Knowledge, name: str, count: int, skip: int = 10) -> list[Entry]:

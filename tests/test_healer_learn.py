@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import numpy as np
 import pytest
@@ -33,11 +35,11 @@ def entries_of(bundle: Bundle, name: str, first: int, count: int) -> list[Entry]
 
 def request_for(entries: list[Entry], **more: object) -> HealRequest:
     where = OffsetRange(topic="transactions", partition=0, start=0, end=1)
-    fields = {
+    fields: dict[str, Any] = {
         "request_id": "learn-1", "policy": "guarded", "reason": "labels", "base_version": "v1", "bundle": "b",
         "batch_id": "b", "at": "t", "transactions": [where] * len(entries), "purpose": "learn", "fresh": 1, **more,
     }  # fmt: skip
-    return HealRequest(**fields)  # type: ignore[arg-type]
+    return HealRequest(**fields)
 
 
 def taught(bundle: Bundle, name: str, lessons: int, base: Adapter | None = None) -> Adapter:

@@ -58,7 +58,8 @@ def play(
 def accuracy(pipeline: Pipeline, first: int, last: int) -> tuple[float, float]:
     """Mean over batches as served: frozen, healed."""
     rows = [pipeline.rows[f"b{k}"] for k in range(first, last + 1)]
-    return tuple(float(np.mean([getattr(r, n) for r in rows])) for n in ("accuracy_shadow", "accuracy_healed"))  # type: ignore[return-value]
+    frozen, healed = (float(np.mean([getattr(r, n) for r in rows])) for n in ("accuracy_shadow", "accuracy_healed"))
+    return frozen, healed
 
 
 class Restarts:

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 from confluent_kafka import Message
+from in_thread import in_thread
 
 from producer.batch import Batch
 from producer.labels import LabelPlan, audited
@@ -130,36 +131,24 @@ class Outside:
     """Plays scorer, monitor and healer: answers each transactions record with what `reply` gives."""
 
     def __init__(self, kafka: dict[str, str], prefix: str, reply: Callable[[Taken], list[Out]]) -> None:
-        self.failed: BaseException | None = None
         self.order: list[str] = []
         self._kafka, self._topic, self._reply = kafka, topic_name("transactions", prefix), reply
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._work)
 
-    def _work(self) -> None:
-        try:
-            writer = Writer(self._kafka, "outside")
-            with closing(Follower(self._kafka, [self._topic], name="outside")) as follower:
-                while not self._done.is_set():
-                    for record in follower.take(0.05):
-                        self.order.append(f"got {(record.key or b'').decode()}")
-                        for out in self._reply(record):
-                            self.order.append(f"row {out.key!s}")
-                            writer.send(out)
-                        writer.flush()
-        except BaseException as exc:  # noqa: BLE001 - shown by the test's own thread
-            self.failed = exc
+    def _work(self, stop: Callable[[], bool]) -> None:
+        writer = Writer(self._kafka, "outside")
+        with closing(Follower(self._kafka, [self._topic], name="outside")) as follower:
+            while not stop():
+                for record in follower.take(0.05):
+                    self.order.append(f"got {(record.key or b'').decode()}")
+                    for out in self._reply(record):
+                        self.order.append(f"row {out.key!s}")
+                        writer.send(out)
+                    writer.flush()
 
     @contextmanager
     def working(self) -> Iterator[Outside]:
-        self._thread.start()
-        try:
+        with in_thread(self._work):
             yield self
-        finally:
-            self._done.set()
-            self._thread.join(20)
-        assert not self._thread.is_alive()
-        assert self.failed is None, self.failed
 
 
 def row(prefix: str, record: Taken, **more: Any) -> Out:

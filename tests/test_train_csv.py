@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -194,20 +195,19 @@ def test_a_table_that_is_streamed_tells_what_it_filled_in(card: Trained, folder:
 
 @pytest.mark.broker
 def test_a_table_on_the_wire(
-    kafka: dict[str, str], prefix: str, read_topic: object, card: Trained, folder: Path
+    kafka: dict[str, str], prefix: str, read_topic: Callable[..., list[Message]], card: Trained, folder: Path
 ) -> None:
     options = feed.CsvOptions(write(folder / "wire.csv", cards(10, 60)), (), None, "amount", "id")
     source = feed.from_csv(options, card.bundle.features, rows=20, table=card.bundle.manifest.table)
     sent = feed.drifted(source, ["unit:amount:100:from=3"])
     done = run(load_settings(ProducerSettings, prefix=prefix), kafka, sent, labels=LabelPlan(delay=1))
     assert (done.batches, done.rows, done.labels, done.outstanding) == (3, 60, 2, 1)
-    messages: list[Message] = read_topic("transactions")  # type: ignore[operator]
-    by_id = {b.batch_id: b for b in (decode(Transactions, m.value()) for m in messages)}
+    by_id = {b.batch_id: b for b in (decode(Transactions, m.value()) for m in read_topic("transactions"))}
     last = by_id[max(by_id)]
     amount = card.bundle.features.index("amount")
     assert last.amounts is not None
     np.testing.assert_allclose([r[amount] for r in last.features], 100 * np.array(last.amounts), rtol=1e-6)
-    labels = [decode(Labels, m.value()) for m in read_topic("labels")]  # type: ignore[operator]
+    labels = [decode(Labels, m.value()) for m in read_topic("labels")]
     assert sum(len(r.labels) for r in labels) == 40
 
 

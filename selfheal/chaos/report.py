@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from selfheal.chaos.plan import INSIDE, Act
-from selfheal.chaos.watch import Watch
 from selfheal.chaos.world import Death, Record, World
 from shared.crash import CRASH_POINTS
 
@@ -81,11 +80,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     green: bool
 
 
-def killed(deaths: Sequence[Death], watch: Watch) -> list[Killed]:
-    """Each with its recovery, now that it has been seen."""
+def killed(deaths: Sequence[Death], recovered_s: Callable[[int], float | None]) -> list[Killed]:
+    """Each with its recovery, now that it has been seen. recovered_s: as Watch.recovered_s."""
     counted = [d.victim.startswith("scorer") and d.left_alone for d in deaths]
     return [
-        Killed(d.victim, d.at_ms, d.point, counts, watch.recovered_s(d.at_ms) if counts else None)
+        Killed(d.victim, d.at_ms, d.point, counts, recovered_s(d.at_ms) if counts else None)
         for d, counts in zip(deaths, counted, strict=True)
     ]
 
@@ -117,12 +116,11 @@ def median(seconds: Sequence[float]) -> float | None:
 
 def judged(
     acts: Sequence[Act], world: World, *, seed: int, brokers: int, left_out: list[str], took_s: float,
-    lost: list[str], acknowledged: int,
-    notices: list[str], audit: Mapping[str, Any], audit_lines: list[str],
+    lost: list[str], acknowledged: int, notices: list[str], audit: Mapping[str, Any], audit_lines: list[str],
 ) -> Outcome:  # fmt: skip
     """Everything together. audit: the auditor's report as it gives it, `ok` among it."""
     record: Record = world.record
-    kills = killed(record.deaths, world.watch)
+    kills = killed(record.deaths, world.watch.recovered_s)
     points = Counter(d.point for d in record.deaths if d.point)
     faults = list(record.faults)
     faults += [f"crash point {point} was never reached" for point in CRASH_POINTS if not points[point]]

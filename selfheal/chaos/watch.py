@@ -42,9 +42,8 @@ class _Sourced(msgspec.Struct, frozen=True):
 
 
 class Watch:
-    """Follows the output from now on, in a thread. started: process ids that said service-started.
-    kinds: events by kind. newest: where the last batches that have a
-    prediction were sent."""
+    """Follows the output from now on, in a thread. started: process ids that said service-started. kinds: events by
+    kind. newest: where the last batches that have a prediction were sent."""
 
     def __init__(self, kafka: Mapping[str, Any], prefix: str) -> None:
         self._kafka, self._prefix = dict(kafka), prefix
