@@ -30,7 +30,7 @@ from shared.topics import Name, group_name, topic_name
 INPUTS: tuple[Name, ...] = ("predictions", "labels", "events")
 THIN_LOOK_S = 2.0
 FETCH_TRIES = 10  # of the rows of one turn, before a fresh process has to try
-QUEUED_KB = 8_192  # read ahead, by each of its two clients: under overload what is queued would be most of its memory
+READ_AHEAD_KB = 8_192  # each of its two clients: under overload what is queued would be most of its memory
 CHUNK_BYTES = 4 * 1024 * 1024  # of predictions whose rows are held at once: 70 batches of 1,000 rows
 
 
@@ -42,19 +42,21 @@ def run(settings: MonitorSettings, kafka: Mapping[str, Any], bundle: Bundle, sto
     """
     log = get_logger(says.SERVICE)
     setup = Setup.of(bundle, settings, read_thresholds(settings.thresholds))
-    kafka = {"queued.max.messages.kbytes": QUEUED_KB, **kafka}
     group = group_name(says.SERVICE, settings.prefix)
     # Opened before the state is read: it ends what a predecessor left open and shuts out one that is still running.
     session = Session(
         kafka, name=says.SERVICE, group=group, topics=[topic_name(n, settings.prefix) for n in INPUTS],
         budget_s=settings.commit_budget_s, session_timeout_ms=settings.session_timeout_ms,
-        transaction_timeout_ms=settings.transaction_timeout_ms,
+        transaction_timeout_ms=settings.transaction_timeout_ms, read_ahead_kb=READ_AHEAD_KB,
     )  # fmt: skip
     transactions = topic_name("transactions", settings.prefix)
     rows: RowFetcher | None = None
     try:
         if setup.guarding is not None:
-            rows = RowFetcher(kafka, transactions, len(bundle.features), budget_s=settings.commit_budget_s)
+            rows = RowFetcher(
+                kafka, transactions, len(bundle.features), budget_s=settings.commit_budget_s,
+                read_ahead_kb=READ_AHEAD_KB,
+            )  # fmt: skip
         loop = _Loop(settings, kafka, setup, session, rows)
         loop.until(stop)
     except Fenced:

@@ -90,22 +90,22 @@ class Watch:
                 firsts.append(after[0])
         return max((each - since_ms) / 1000 for each in firsts) if firsts else None
 
-    def lag(self, budget_s: float = 15.0) -> dict[str, int]:
-        """Records not answered yet, by service. Raises OperatorError, TimedOut: nobody says where a group stands while
-        a transaction that moves it is open."""
+    def lag(self, budget_s: float = 15.0) -> dict[str, dict[str, int]]:
+        """By service, how many records of which partition are not answered yet. Raises OperatorError, TimedOut: nobody
+        says where a group stands while a transaction that moves it is open."""
         return {service: self._lag(service, names, budget_s) for service, names in READ.items()}
 
-    def _lag(self, service: str, names: Iterable[Name], budget_s: float) -> int:
+    def _lag(self, service: str, names: Iterable[Name], budget_s: float) -> dict[str, int]:
         topics = {topic_name(n, self._prefix): n for n in names}
         done = group_offsets(self._kafka, group_name(service, self._prefix), topics, budget_s)
-        left = 0
+        left = dict[str, int]()
         for topic, name in topics.items():
             if name in PLAIN:
                 ends = {p: high for p, (_, high) in watermarks(self._kafka, topic).items()}
             else:
                 ends = {p: last + 1 for (t, p), last in list(self._last.items()) if t == topic}
-            left += sum(max(0, end - done.get((topic, p), 0)) for p, end in ends.items())
-        return left
+            left |= {f"{topic}[{p}]": end - done.get((topic, p), 0) for p, end in sorted(ends.items())}
+        return {where: n for where, n in left.items() if n > 0}
 
     def _follow(self) -> None:
         while not self._ending.is_set():

@@ -11,16 +11,16 @@ from shared.errors import Fatal, Refused, TimedOut
 from shared.kafka.client import Complaints, Deadline, refuse, shut
 from shared.kafka.plain import Taken, plain
 from shared.kafka.pulse import lost
-from shared.kafka.reading import POLL_S, ends_of, open_reader
+from shared.kafka.reading import POLL_S, READ_AHEAD_KB, ends_of, open_reader
 from shared.records import OffsetRange
 
 
 class Fetcher:
     """Fetches offset ranges, read_committed. One client, kept between calls."""
 
-    def __init__(self, kafka: Mapping[str, Any], name: str) -> None:
+    def __init__(self, kafka: Mapping[str, Any], name: str, *, read_ahead_kb: int = READ_AHEAD_KB) -> None:
         # A fetch that is waiting at the end of one range holds up the next range on that broker: 105 ms to 6.
-        self._consumer = open_reader(kafka, name, Complaints(), **{"fetch.wait.max.ms": 1})
+        self._consumer = open_reader(kafka, name, Complaints(), read_ahead_kb, **{"fetch.wait.max.ms": 1})
         self._kafka = kafka
 
     def fetch(self, wanted: OffsetRange, deadline: Deadline) -> list[Taken]:

@@ -17,14 +17,17 @@ _DEFAULTS = {
     "fetch.queue.backoff.ms": 10,  # default 1000: a full queue would idle the scorer for a second
     "fetch.wait.max.ms": 100,  # how late the end of a quiet partition is noticed
     "fetch.message.max.bytes": MAX_RECORD_BYTES,
-    "queued.max.messages.kbytes": 65_536,  # bounds memory however far behind
 }
+READ_AHEAD_KB = 65_536  # bounds memory however far behind
 
 
-def open_reader(kafka: Mapping[str, Any], client_id: str, complaints: Complaints, **fixed: Any) -> ck.Consumer:
-    """A consumer that sees what is committed, and commits nothing by itself."""
+def open_reader(
+    kafka: Mapping[str, Any], client_id: str, complaints: Complaints, read_ahead_kb: int = READ_AHEAD_KB, **fixed: Any
+) -> ck.Consumer:
+    """A consumer that sees what is committed, and commits nothing by itself. read_ahead_kb: where nothing is set."""
     config = {
         **_DEFAULTS,
+        "queued.max.messages.kbytes": read_ahead_kb,
         **client_config(kafka, client_id),
         "isolation.level": "read_committed",
         "enable.auto.commit": False,

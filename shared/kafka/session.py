@@ -15,7 +15,8 @@ from shared.kafka.client import Complaints, Deadline, ask, first_contact, insist
 from shared.kafka.denied import Denied
 from shared.kafka.plain import Out, Taken, plain
 from shared.kafka.pulse import Pulse
-from shared.kafka.reading import open_reader
+from shared.kafka.reading import READ_AHEAD_KB, open_reader
+from shared.kafka.unread import Unread
 from shared.kafka.unreadable import stand_in
 from shared.kafka.writing import Failures, abort, commit, fencing_told_apart, open_writer, send
 
@@ -37,6 +38,7 @@ class Session:
     def __init__(
         self, kafka: Mapping[str, Any], *, name: str, group: str, topics: Sequence[str], budget_s: float,
         session_timeout_ms: int = 10_000, transaction_timeout_ms: int = 10_000, transactional_id: str | None = None,
+        read_ahead_kb: int = READ_AHEAD_KB,
     ) -> None:  # fmt: skip
         self._budget_s, self._timeout_ms, self._group = budget_s, transaction_timeout_ms, group
         self._gone: set[tuple[str, int]] = set()  # taken from us since we last looked
@@ -64,7 +66,7 @@ class Session:
             insist(self._producer.init_transactions, Deadline(budget_s), f"Write on transactional-id {own}")
         crash_point("session.after-fencing")
         self._consumer = open_reader(
-            kafka, name, complaints, **{
+            kafka, name, complaints, read_ahead_kb, **{
                 "group.id": group,
                 "group.instance.id": f"{group}-{name}",
                 "session.timeout.ms": session_timeout_ms,
@@ -74,8 +76,12 @@ class Session:
                 "enable.partition.eof": False,
             },
         )  # fmt: skip
-        self._pulse = Pulse(kafka, self._consumer, topics[0])
-        self._consumer.subscribe(list(topics), on_revoke=self._on_moved, on_lost=self._on_moved)
+        self._pulse, self._unread = Pulse(kafka, self._consumer, topics[0]), Unread(self._consumer, topics)
+        self._topics = list(topics)
+        self._join()
+
+    def _join(self) -> None:
+        self._consumer.subscribe(self._topics, on_revoke=self._on_moved, on_lost=self._on_moved)
 
     def _on_moved(self, _consumer: ck.Consumer, partitions: list[ck.TopicPartition]) -> None:
         self.moves += 1
@@ -83,8 +89,12 @@ class Session:
 
     def take(self, most: int, timeout_s: float) -> list[Taken]:
         """Up to `most` records; waits `timeout_s` for the first only. Raises Rewind when partitions moved while
-        something was taken (it may be another replica's by now), Fatal, Fenced."""
+        something was taken (it may be another replica's by now), and after joining the group anew; Fatal, Fenced."""
         held_some = bool(self._first)
+        if not held_some and (unread := self._unread.look()):
+            self._consumer.unsubscribe()
+            self._join()
+            raise Rewind(f"no replica reads {', '.join(f'{t}[{p}]' for t, p in unread)}: joined the group anew")
         first = self._consumer.poll(timeout_s)
         moved = self._forget_gone()
         messages = [] if first is None else [first]
