@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -13,23 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import heal, latency, throughput
+from bench.world import environment
 from selfheal.broker import EmbeddedBroker
 from selfheal.training import train
 from shared.kafka import create_topics
 
 QUIX = ("quixstreams==3.28.1", "numpy", "orjson", "msgspec", "pysimdjson", "safetensors", "torch")
-
-
-def quix_python(folder: Path) -> Path:
-    """The interpreter of a virtual environment with Quix Streams, made when it is not there."""
-    python = folder / "bin" / "python"
-    uv = Path(sys.executable).parent / "uv"
-    if not python.exists():
-        subprocess.run([uv, "venv", "-q", str(folder), "--python", sys.executable], check=True, timeout=120)
-    install = [str(uv), "pip", "install", "-q", "--python", str(python), *QUIX]
-    if subprocess.run([*install, "--torch-backend=cpu"], check=False, timeout=600, capture_output=True).returncode:
-        subprocess.run(install, check=True, timeout=600)
-    return python
 
 
 def main() -> None:
@@ -43,7 +30,8 @@ def main() -> None:
     options = parser.parse_args()
     console = Console()
     options.out.mkdir(parents=True, exist_ok=True)
-    quix = None if options.no_quix or options.only in ("latency", "heal") else quix_python(Path(".selfheal/bench-venv"))
+    with_quix = not options.no_quix and options.only not in ("latency", "heal")
+    quix = environment(Path(".selfheal/bench-venv"), QUIX) if with_quix else None
     results: dict[str, object] = {}
     with tempfile.TemporaryDirectory(prefix="selfheal-bench-") as tmp:
         bundle = Path(tmp) / "bundle"

