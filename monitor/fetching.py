@@ -28,9 +28,9 @@ class Fed(Record, frozen=True):
 class RowFetcher:
     """One client, for one thread. d: features of the bundle."""
 
-    def __init__(self, kafka: Mapping[str, Any], topic: str, d: int, *, budget_s: float, read_ahead_kb: int) -> None:
+    def __init__(self, kafka: Mapping[str, Any], topic: str, d: int, *, budget_s: float) -> None:
         self._kafka, self._topic, self._d, self._budget_s = kafka, topic, d, budget_s
-        self._fetcher = Fetcher(kafka, "monitor-rows", read_ahead_kb=read_ahead_kb)
+        self._fetcher = Fetcher(kafka, "monitor-rows")
 
     def read(self, wanted: Iterable[Where]) -> dict[Where, Array]:
         """Rows (n, d) float32. What is gone, of another topic, or is not that batch, is left out. Raises TimedOut,

@@ -30,7 +30,7 @@ from shared.topics import Name, group_name, topic_name
 INPUTS: tuple[Name, ...] = ("predictions", "labels", "events")
 THIN_LOOK_S = 2.0
 FETCH_TRIES = 10  # of the rows of one turn, before a fresh process has to try
-READ_AHEAD_KB = 8_192  # each of its two clients: under overload what is queued would be most of its memory
+READ_AHEAD_KB = 8_192  # under overload what is queued would be most of its memory
 CHUNK_BYTES = 4 * 1024 * 1024  # of predictions whose rows are held at once: 70 batches of 1,000 rows
 
 
@@ -53,10 +53,7 @@ def run(settings: MonitorSettings, kafka: Mapping[str, Any], bundle: Bundle, sto
     rows: RowFetcher | None = None
     try:
         if setup.guarding is not None:
-            rows = RowFetcher(
-                kafka, transactions, len(bundle.features), budget_s=settings.commit_budget_s,
-                read_ahead_kb=READ_AHEAD_KB,
-            )  # fmt: skip
+            rows = RowFetcher(kafka, transactions, len(bundle.features), budget_s=settings.commit_budget_s)
         loop = _Loop(settings, kafka, setup, session, rows)
         loop.until(stop)
     except Fenced:

@@ -24,6 +24,8 @@ _DEFAULTS = {
     "linger.ms": 1,
 }
 TRANSACTION_TIMEOUT_MS = 10_000  # of a Writer: how long readers wait for one that died
+# What a Writer holds while the broker is slow; whoever sends faster waits. Memory that was queued in stays the process's.
+_QUEUED_KB = 8_192
 _PURGED = (ck.KafkaError._PURGE_QUEUE, ck.KafkaError._PURGE_INFLIGHT)  # what an abort throws away, as it should
 
 
@@ -106,6 +108,7 @@ class Writer:
         self._budget_s = budget_s
         self._failures, self._complaints = Failures(), Complaints()
         self._transactional = transactional_id is not None
+        kafka = {"queue.buffering.max.kbytes": _QUEUED_KB, **kafka}
         fixed: dict[str, Any] = {"linger.ms": linger_ms}
         if transactional_id is not None:
             fixed |= {
