@@ -10,8 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import heal, latency, throughput
-from bench.world import environment
+from bench import heal, latency, throughput, world
 from selfheal.broker import EmbeddedBroker
 from selfheal.training import train
 from shared.kafka import create_topics
@@ -28,10 +27,11 @@ def main() -> None:
     parser.add_argument("--only", choices=["throughput", "latency", "heal"], help="one part alone")
     parser.add_argument("--out", type=Path, default=Path(".selfheal/bench"), help="folder for results.json and logs")
     options = parser.parse_args()
+    world.end_cleanly()
     console = Console()
     options.out.mkdir(parents=True, exist_ok=True)
     with_quix = not options.no_quix and options.only not in ("latency", "heal")
-    quix = environment(Path(".selfheal/bench-venv"), QUIX) if with_quix else None
+    quix = world.environment(Path(".selfheal/bench-venv"), QUIX) if with_quix else None
     results: dict[str, object] = {}
     with tempfile.TemporaryDirectory(prefix="selfheal-bench-") as tmp:
         bundle = Path(tmp) / "bundle"

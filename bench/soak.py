@@ -50,6 +50,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.minutes < 6:
         parser.error("--minutes: at least 6, since growth counts from minute 5 on")
+    world.end_cleanly()
     options.out.mkdir(parents=True, exist_ok=True)
     console = Console()
     with tempfile.TemporaryDirectory(prefix="selfheal-soak-", dir=options.out) as tmp:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -149,6 +150,11 @@ def process(argv: list[str], log: Path, **env: str) -> Iterator[subprocess.Popen
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait(10)
+
+
+def end_cleanly() -> None:
+    """SIGTERM, like Ctrl-C, ends what was started too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def selfheal(*words: str) -> list[str]:

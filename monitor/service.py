@@ -30,7 +30,6 @@ from shared.topics import Name, group_name, topic_name
 INPUTS: tuple[Name, ...] = ("predictions", "labels", "events")
 THIN_LOOK_S = 2.0
 FETCH_TRIES = 10  # of the rows of one turn, before a fresh process has to try
-READ_AHEAD_KB = 8_192  # under overload what is queued would be most of its memory
 CHUNK_BYTES = 4 * 1024 * 1024  # of predictions whose rows are held at once: 70 batches of 1,000 rows
 
 
@@ -47,7 +46,7 @@ def run(settings: MonitorSettings, kafka: Mapping[str, Any], bundle: Bundle, sto
     session = Session(
         kafka, name=says.SERVICE, group=group, topics=[topic_name(n, settings.prefix) for n in INPUTS],
         budget_s=settings.commit_budget_s, session_timeout_ms=settings.session_timeout_ms,
-        transaction_timeout_ms=settings.transaction_timeout_ms, read_ahead_kb=READ_AHEAD_KB,
+        transaction_timeout_ms=settings.transaction_timeout_ms,
     )  # fmt: skip
     transactions = topic_name("transactions", settings.prefix)
     rows: RowFetcher | None = None

@@ -14,8 +14,8 @@ from shared.kafka.pulse import lost
 from shared.kafka.reading import POLL_S, ends_of, open_reader
 from shared.records import OffsetRange
 
-# What lies behind a range is read for nothing: with the 4 MiB a request and 64 MiB ahead of other readers, one record
-# of a long topic moved 20 MB.
+# What lies behind a range is read for nothing: with the megabytes that other readers ask for, one record of a topic
+# moved 20 MB.
 _READ_AHEAD_KB = 1_024
 _FETCH = {
     "fetch.message.max.bytes": 128 * 1024,

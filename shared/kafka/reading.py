@@ -10,15 +10,14 @@ import confluent_kafka as ck
 
 from shared.errors import OperatorError, TimedOut
 from shared.kafka.client import Complaints, Deadline, ask, client_config, first_contact, open_client
-from shared.topics import MAX_RECORD_BYTES
 
 POLL_S = 0.2  # how often loops look at their deadline
 _DEFAULTS = {
     "fetch.queue.backoff.ms": 10,  # default 1000: a full queue would idle the scorer for a second
     "fetch.wait.max.ms": 100,  # how late the end of a quiet partition is noticed
-    "fetch.message.max.bytes": MAX_RECORD_BYTES,
+    "fetch.message.max.bytes": 1024 * 1024,  # of each partition; a larger batch comes alone
 }
-READ_AHEAD_KB = 65_536  # bounds memory however far behind
+READ_AHEAD_KB = 16_384  # bounds memory however far behind: two of the largest turns of 100 rows a message
 
 
 def open_reader(

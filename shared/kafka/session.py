@@ -15,7 +15,7 @@ from shared.kafka.client import Complaints, Deadline, ask, first_contact, insist
 from shared.kafka.denied import Denied
 from shared.kafka.plain import Out, Taken, plain
 from shared.kafka.pulse import Pulse
-from shared.kafka.reading import READ_AHEAD_KB, open_reader
+from shared.kafka.reading import open_reader
 from shared.kafka.unread import Unread
 from shared.kafka.unreadable import stand_in
 from shared.kafka.writing import Failures, abort, commit, fencing_told_apart, open_writer, send
@@ -38,7 +38,6 @@ class Session:
     def __init__(
         self, kafka: Mapping[str, Any], *, name: str, group: str, topics: Sequence[str], budget_s: float,
         session_timeout_ms: int = 10_000, transaction_timeout_ms: int = 10_000, transactional_id: str | None = None,
-        read_ahead_kb: int = READ_AHEAD_KB,
     ) -> None:  # fmt: skip
         self._budget_s, self._timeout_ms, self._group = budget_s, transaction_timeout_ms, group
         self._gone: set[tuple[str, int]] = set()  # taken from us since we last looked
@@ -66,7 +65,7 @@ class Session:
             insist(self._producer.init_transactions, Deadline(budget_s), f"Write on transactional-id {own}")
         crash_point("session.after-fencing")
         self._consumer = open_reader(
-            kafka, name, complaints, read_ahead_kb, **{
+            kafka, name, complaints, **{
                 "group.id": group,
                 "group.instance.id": f"{group}-{name}",
                 "session.timeout.ms": session_timeout_ms,
