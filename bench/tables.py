@@ -25,7 +25,6 @@ from producer.csv_source import CsvSource
 from selfheal.gauntlet.memory import Kit, Pipeline
 from selfheal.table.training import Wish, train_table
 from shared.alignment import Floats, log_odds
-from shared.bundle import Bundle
 from shared.records import FIRST_VERSION
 from shared.scores import expected_cost
 from shared.telemetry import set_up_logging
@@ -64,7 +63,7 @@ class Played(msgspec.Struct, frozen=True, kw_only=True):
         return None if lost < MATTERS * self.blind else (self.frozen - self.healed) / lost
 
 
-def drifts(bundle: Bundle, x: Floats, dearest: list[int]) -> list[Drift]:
+def drifts(x: Floats, dearest: list[int]) -> list[Drift]:
     """dearest: the two movable features whose loss costs most. A deviation is half of what lies between the 16% and
     the 84% quantile."""
     a, b = dearest
@@ -100,7 +99,7 @@ class World:
         self.y = np.concatenate([b.labels for b in batches if b.labels is not None]).astype(int)
         self._kit, self._bundle = Kit(bundle), bundle
         self._profile = self._kit.knowledge.profile
-        self.drifts = drifts(bundle, self.x, self._dearest(2))
+        self.drifts = drifts(self.x, self._dearest(2))
 
     def play(self, drift: Drift, seed: int) -> Played:
         rng, rate = np.random.default_rng([seed, 7]), float(self.y.mean())
