@@ -14,10 +14,11 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from bench.world import environment
 from producer.batch import Batch
@@ -25,6 +26,7 @@ from producer.csv_source import CsvSource
 from selfheal.gauntlet.memory import Kit, Pipeline
 from selfheal.table.training import Wish, train_table
 from shared.alignment import Floats, log_odds
+from shared.forward import sigmoid
 from shared.records import FIRST_VERSION
 from shared.scores import expected_cost
 from shared.telemetry import set_up_logging
@@ -119,7 +121,7 @@ class World:
                 verdicts[served.verdict] += 1
             if k > CLEAN + DRIFTED - LAST:
                 logit = self._logit(rows) + (log_odds(now) - log_odds(rate) if drift.rate != 1 else 0.0)
-                answers = (served.shadow, served.probability, 1 / (1 + np.exp(-np.clip(logit, -700, 700))))
+                answers = (served.shadow, served.probability, sigmoid(logit.astype(np.float32)))
                 costs.append([self._cost(p, y) for p in answers])
         frozen, healed, best = (float(c) for c in np.mean(costs, axis=0))
         first = next((k for k, version in enumerate(later) if version != FIRST_VERSION), None)
@@ -134,13 +136,13 @@ class World:
         for f in np.flatnonzero(self._bundle.affine):
             shuffled = self.x.copy()
             shuffled[:, f] = rng.permutation(shuffled[:, f])
-            found[int(f)] = self._cost(1 / (1 + np.exp(-self._logit(shuffled))), self.y)
+            found[int(f)] = self._cost(sigmoid(self._logit(shuffled).astype(np.float32)), self.y)
         return sorted(found, key=lambda f: -found[f])[:count]
 
     def _logit(self, rows: Floats) -> Floats:
         return self._profile.logit(rows.astype(np.float32))
 
-    def _cost(self, probability: Floats, y: Floats) -> float:
+    def _cost(self, probability: npt.ArrayLike, y: Floats) -> float:
         manifest = self._bundle.manifest
         return expected_cost(probability, y, manifest.costs, manifest.thresholds.flag)
 
@@ -180,7 +182,10 @@ def main() -> None:
     subprocess.run([python, Path(__file__).with_name("table_data.py"), options.out], check=True, timeout=300)
     names = sorted(p.name.removesuffix(".train.csv") for p in options.out.glob("*.train.csv"))
     played: list[Played] = []
-    for name in options.tables.split(",") if options.tables else names:
+    wanted = options.tables.split(",") if options.tables else names
+    if unknown := sorted(set(wanted) - set(names)):
+        parser.error(f"--tables {unknown[0]}: there are {', '.join(names)}")
+    for name in wanted:
         world = World(options.out, name)
         for drift in world.drifts:
             played += [world.play(drift, seed) for seed in range(1, options.seeds + 1)]
@@ -189,7 +194,7 @@ def main() -> None:
     worst = max(played, key=lambda p: (p.healed - p.frozen) / p.blind)
     print(f"\nworst harm: {(worst.healed - worst.frozen) / worst.blind:.3f} of a blind decision ({worst.table}, "
           f"{worst.drift})")  # fmt: skip
-    results: list[Any] = [msgspec.to_builtins(p) | {"recovery": p.recovery} for p in played]
+    results = [msgspec.to_builtins(p) | {"recovery": p.recovery} for p in played]
     (options.out / "results.json").write_text(json.dumps(results, indent=1))
 
 

@@ -33,6 +33,7 @@ class Client:
         self.ends = {2: (0, 5), 3: (4, 4)}
         self.mine = [0]
         self.away = False
+        self.undecided = False
 
     def assignment(self) -> list[TopicPartition]:
         return [TopicPartition(TOPIC, p) for p in self.mine]
@@ -42,8 +43,12 @@ class Client:
             raise KafkaException(KafkaError(KafkaError._TRANSPORT))
         return SimpleNamespace(topics={topic: SimpleNamespace(partitions=range(4))})
 
-    def committed(self, partitions: list[TopicPartition], /, *, timeout: float) -> list[TopicPartition]:
-        return [TopicPartition(TOPIC, p.partition, self.offsets[p.partition]) for p in partitions]
+    def committed(self, partitions: list[TopicPartition], /, *, timeout: float) -> list[Any]:
+        error = KafkaError(KafkaError.UNSTABLE_OFFSET_COMMIT) if self.undecided else None
+        return [
+            SimpleNamespace(topic=TOPIC, partition=p.partition, offset=self.offsets[p.partition], error=error)
+            for p in partitions
+        ]
 
     def get_watermark_offsets(self, partition: TopicPartition, /, *, timeout: float) -> tuple[int, int]:
         return self.ends[partition.partition]
@@ -82,6 +87,14 @@ def test_no_answer_says_nothing(client: Client, looking: Unread) -> None:
     client.away = True
     assert looking.look() == []
     client.away = False
+    assert looking.look() == []
+    assert looking.look() == [(TOPIC, 2)]
+
+
+def test_an_offset_that_nobody_can_tell_just_now_is_no_missing_one(client: Client, looking: Unread) -> None:
+    client.undecided = True
+    assert [looking.look() for _ in range(3)] == [[], [], []]
+    client.undecided = False
     assert looking.look() == []
     assert looking.look() == [(TOPIC, 2)]
 

@@ -198,8 +198,7 @@ def group_offsets(
     coordinator answers with an error, as it does while it loads.
     """
     deadline, complaints = Deadline(budget_s), Complaints()
-    fixed: dict[str, Any] = {"group.id": group}
-    consumer = open_reader(kafka, "group-offsets", complaints, **fixed)
+    consumer = open_reader(kafka, "group-offsets", complaints, **{"group.id": group})
     with closing(consumer), first_contact(kafka, consumer, complaints):
         parts = [p for t in topics for p in partitions_of(consumer, t, deadline)]
         found = ask(lambda s: consumer.committed(parts, timeout=s), deadline)

@@ -16,17 +16,15 @@ _DEFAULTS = {
     "fetch.queue.backoff.ms": 10,  # default 1000: a full queue would idle the scorer for a second
     "fetch.wait.max.ms": 100,  # how late the end of a quiet partition is noticed
     "fetch.message.max.bytes": 1024 * 1024,  # of each partition; a larger batch comes alone
+    # Bounds memory however far behind: 1,500 messages of 100 rows; half as much costs speed.
+    "queued.max.messages.kbytes": 16_384,
 }
-READ_AHEAD_KB = 16_384  # bounds memory however far behind: 1,500 messages of 100 rows; half as much costs speed
 
 
-def open_reader(
-    kafka: Mapping[str, Any], client_id: str, complaints: Complaints, read_ahead_kb: int = READ_AHEAD_KB, **fixed: Any
-) -> ck.Consumer:
-    """A consumer that sees what is committed, and commits nothing by itself. read_ahead_kb: where nothing is set."""
+def open_reader(kafka: Mapping[str, Any], client_id: str, complaints: Complaints, **fixed: Any) -> ck.Consumer:
+    """A consumer that sees what is committed, and commits nothing by itself."""
     config = {
         **_DEFAULTS,
-        "queued.max.messages.kbytes": read_ahead_kb,
         **client_config(kafka, client_id),
         "isolation.level": "read_committed",
         "enable.auto.commit": False,

@@ -64,16 +64,17 @@ class Session:
             # Fences the predecessor first.
             insist(self._producer.init_transactions, Deadline(budget_s), f"Write on transactional-id {own}")
         crash_point("session.after-fencing")
-        fixed: dict[str, Any] = {
-            "group.id": group,
-            "group.instance.id": f"{group}-{name}",
-            "session.timeout.ms": session_timeout_ms,
-            "heartbeat.interval.ms": session_timeout_ms // 4,
-            "max.poll.interval.ms": max(300_000, session_timeout_ms),
-            "partition.assignment.strategy": "cooperative-sticky",
-            "enable.partition.eof": False,
-        }
-        self._consumer = open_reader(kafka, name, complaints, **fixed)
+        self._consumer = open_reader(
+            kafka, name, complaints, **{
+                "group.id": group,
+                "group.instance.id": f"{group}-{name}",
+                "session.timeout.ms": session_timeout_ms,
+                "heartbeat.interval.ms": session_timeout_ms // 4,
+                "max.poll.interval.ms": max(300_000, session_timeout_ms),
+                "partition.assignment.strategy": "cooperative-sticky",
+                "enable.partition.eof": False,
+            },
+        )  # fmt: skip
         self._pulse, self._unread = Pulse(kafka, self._consumer, topics[0]), Unread(self._consumer, topics)
         self._topics = list(topics)
         self._join()

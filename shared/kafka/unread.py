@@ -10,7 +10,7 @@ rebalance that hands them out.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import confluent_kafka as ck
@@ -58,22 +58,15 @@ class Unread:
             for topic in self._topics
             for p in self._client.list_topics(topic, timeout=_ANSWER_S).topics[topic].partitions
         }
-        asked = [ck.TopicPartition(*where) for where in others(there, self._client.assignment())]
-        if not asked:
+        mine = {(p.topic, p.partition) for p in self._client.assignment()}
+        if not (others := sorted(there - mine)):
             return set()
-        committed = {(p.topic, p.partition): p.offset for p in self._client.committed(asked, timeout=_ANSWER_S)}
-        return {where for where in never_read(committed) if self._has_records(where)}
+        committed = self._client.committed([ck.TopicPartition(*where) for where in others], timeout=_ANSWER_S)
+        # Where the group has committed nothing the offset is negative; also where nobody can say, as while a
+        # transaction that moves it is open.
+        never = {(p.topic, p.partition) for p in committed if p.offset < 0 and p.error is None}
+        return {where for where in never if self._has_records(where)}
 
     def _has_records(self, where: Where) -> bool:
         low, high = self._client.get_watermark_offsets(ck.TopicPartition(*where), timeout=_ANSWER_S)
         return high > low
-
-
-def others(there: Collection[Where], mine: Collection[ck.TopicPartition]) -> list[Where]:
-    """What is there and not mine, sorted."""
-    return sorted(set(there) - {(p.topic, p.partition) for p in mine})
-
-
-def never_read(committed: Mapping[Where, int]) -> list[Where]:
-    """Where the group has committed nothing: the client gives a negative offset."""
-    return [where for where, offset in committed.items() if offset < 0]

@@ -24,8 +24,7 @@ _DEFAULTS = {
     "linger.ms": 1,
 }
 TRANSACTION_TIMEOUT_MS = 10_000  # of a Writer: how long readers wait for one that died
-# What a Writer holds while the broker is slow; whoever sends faster waits. Memory once queued in stays taken.
-_QUEUED_KB = 8_192
+_QUEUED_KB = 8_192  # what a Writer holds while the broker is slow: whoever sends faster waits
 _PURGED = (ck.KafkaError._PURGE_QUEUE, ck.KafkaError._PURGE_INFLIGHT)  # what an abort throws away, as it should
 
 
