@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from selfheal.cli_options import OWN_HOST
+from selfheal.memory import give_back_now_and_then
 from selfheal.process import INTERRUPTED, Stop, end_with_parent, one_thread, settle, stop_on_signals
 from shared.crash import CRASH_ENV, arm
 from shared.errors import OperatorError
@@ -25,10 +26,11 @@ class Service(Protocol):
 
 
 def begin(kind: type[S], flags: Mapping[str, Any]) -> tuple[S, Stop]:
-    """Settings, logs, signals, the parent's watch: what every service does first. Raises OperatorError."""
+    """Settings, logs, signals, the parent's watch, memory: what every service does first. Raises OperatorError."""
     one_thread()
     stop = stop_on_signals()
     end_with_parent(stop)
+    give_back_now_and_then()
     settings = load(kind, **slot_named(flags))
     arm(os.environ.get(CRASH_ENV, ""))
     from shared.telemetry import set_up_logging
