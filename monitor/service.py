@@ -29,7 +29,7 @@ from shared.topics import Name, group_name, topic_name
 
 INPUTS: tuple[Name, ...] = ("predictions", "labels", "events")
 THIN_LOOK_S = 2.0
-FETCH_TRIES = 10  # of the rows of one turn, before a fresh process has to try
+FETCH_TRIES = 4  # of the rows of one turn, before a fresh process has to try
 CHUNK_BYTES = 4 * 1024 * 1024  # of predictions whose rows are held at once: 70 batches of 1,000 rows
 
 

@@ -16,6 +16,7 @@ from shared.crash import CRASH_ENV, arm
 from shared.errors import OperatorError
 from shared.settings import ServiceSettings, load
 
+TURN_S = 60.0  # of a service's loop, and twice its budget for Kafka on top: far more than any turn takes
 S = TypeVar("S", bound=ServiceSettings)
 
 
@@ -54,7 +55,9 @@ def serve(room: str, kind: type[ServiceSettings], data_dir: Path, bundle: Path |
     loaded = bundles.load(settings.bundle)
     check_rights(kafka, room, settings.prefix)
     settle()
-    service.run(settings, kafka, loaded, stop)
+    from shared.kafka.watchdog import WATCHDOG
+
+    service.run(settings, kafka, loaded, WATCHDOG.kept(stop, TURN_S + 2 * settings.commit_budget_s))
     return INTERRUPTED if stop.interrupted else 0
 
 

@@ -7,13 +7,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from selfheal.chaos import seeds
 from selfheal.chaos.drifts import DRIFTING, LAWS, Stream
-from selfheal.chaos.performing import Progress, needed
+from selfheal.chaos.performing import Progress, look_after, needed
 from selfheal.chaos.plan import Act
 from selfheal.chaos.report import Recovery, killed, recovery
 from selfheal.chaos.steps import Missed, NotBegun, aside, until
@@ -21,7 +22,7 @@ from selfheal.chaos.victims import Victim
 from selfheal.chaos.watch import Watch
 from selfheal.chaos.world import Death, Record
 from selfheal.child import Child
-from selfheal.restarts import verdict
+from selfheal.restarts import FENCED, verdict
 from shared.crash import CRASH_POINTS
 from shared.errors import OperatorError
 
@@ -108,6 +109,23 @@ def test_a_victim_comes_back_by_the_supervisor_whatever_was_done_to_it(tmp_path:
         child.attempt += 1
         victim.arm("")
         assert child.attempt == 1
+
+
+def test_what_ended_by_itself_comes_back_and_is_a_fault_but_for_one_that_a_twin_of_ours_fenced(tmp_path: Path) -> None:
+    told: list[str] = []
+    children = [Child("monitor", str(slot), [], tmp_path / f"log-{slot}", {}) for slot in range(4)]
+    victims = [Victim(child, Watch({}, "p")) for child in children]
+    for victim, code in zip(victims, (FENCED, 2, 0, None), strict=True):
+        victim.child.exit_code, victim.child.over = code, code is not None
+    victims[2].busy = True  # it was asked to end
+    world = SimpleNamespace(
+        victims=dict(enumerate(victims)), twins=[Child("monitor", "0", [], tmp_path / "t", {})], record=Record()
+    )
+    look_after(world, told.append)
+    assert [victim.child.over for victim in victims] == [False, False, True, False]
+    assert [victim.child.restart_at is None for victim in victims] == [False, False, True, True]
+    assert told == world.record.faults == ["monitor-1 gave up, exit code 2: "]
+    assert victims[1].state() == "ended with exit code 2"
 
 
 def test_late_acts_are_left_undone_but_for_what_a_run_must_have() -> None:

@@ -65,9 +65,11 @@ def test_a_fetcher_that_has_lost_its_brokers_does_not_call_rows_late(kafka, pref
 
     with closing(Fetcher(kafka, "test")) as fetcher:
         monkeypatch.setattr(fetcher, "_fetch", late)
+        first = fetcher._consumer
         with pytest.raises(TimedOut):
             fetcher.fetch(wanted, Deadline(1.0))
         sound = fetcher._consumer
+        assert sound is not first  # the next try has a client of its own
         fetcher._consumer = Deaf()
         with pytest.raises(Fatal, match="lost its brokers"):
             fetcher.fetch(wanted, Deadline(1.0))

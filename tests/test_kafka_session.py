@@ -306,6 +306,28 @@ def test_a_record_for_a_broker_that_takes_less_ends_in_a_clear_error(open_sessio
     assert read_topic("predictions") == []
 
 
+def test_transactions_that_fail_for_long_end_the_process_before_many_did(open_session, prefix, monkeypatch):
+    monkeypatch.setattr("shared.kafka.session.STUCK_S", 1.0)
+    session = open_session()
+    out = Out(topic_name("predictions", prefix), "k", b"v")
+
+    def fails() -> None:
+        raise Rewind("as a transaction that cannot be delivered")
+
+    def aborted(times: int) -> None:
+        for _ in range(times):
+            with pytest.raises(Rewind):
+                session.commit([out], before_commit=fails)
+
+    aborted(3)
+    time.sleep(1.1)
+    session.commit([out])  # one that passes, and both count anew
+    aborted(3)
+    time.sleep(1.1)
+    with pytest.raises(Fatal, match=r"4 transactions in a row were aborted, in [1-9]"):
+        session.commit([out], before_commit=fails)
+
+
 def test_three_mib_pass_and_more_is_refused(kafka, prefix, read_topic):
     writer = Writer(kafka, "w", transactional_id=f"{prefix}-w", budget_s=BUDGET_S)
     large = os.urandom(3 * 1024 * 1024)

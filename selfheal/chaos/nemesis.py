@@ -14,7 +14,7 @@ from selfheal.bundle_process import training
 from selfheal.chaos.disk import Disk, disk
 from selfheal.chaos.drifts import PRODUCER_ROWS
 from selfheal.chaos.loading import Load
-from selfheal.chaos.performing import Progress, perform, see_healed
+from selfheal.chaos.performing import Progress, look_after, perform, see_healed
 from selfheal.chaos.plan import Act
 from selfheal.chaos.report import MUST, Outcome, judged
 from selfheal.chaos.victims import Victim
@@ -26,7 +26,7 @@ from shared.errors import OperatorError, TimedOut
 from shared.records import Policy
 
 PREFIX = "chaos"
-READY_S, QUIET_S = 120.0, 180.0
+READY_S, QUIET_S = 120.0, 240.0  # a service that hangs ends itself after 130 s (selfheal/serve.py)
 LAG_S = 5.0  # of one question how much is left
 PARTITIONS = 4
 # Heals and rollbacks every few seconds, where the policy is the published one: they are what is to be broken.
@@ -110,9 +110,10 @@ def _quiet(world: World, pipeline: LocalPipeline, load: Load, tell: Say) -> None
     """The load ends, then the producer, and everything that was sent is answered and judged. What is not after QUIET_S
     is a fault, and the audit will say more."""
     load.end()
-    for child in pipeline.children:
-        if child.service == "producer":
-            child.terminate()
+    for victim in world.victims.values():
+        if victim.child.service == "producer":
+            victim.busy = True  # it ends for good
+            victim.child.terminate()
             pipeline.wait_for("producer", READY_S)
     end, progress = time.monotonic() + QUIET_S, Progress(tell)
     still = 0
@@ -125,8 +126,10 @@ def _quiet(world: World, pipeline: LocalPipeline, load: Load, tell: Say) -> None
         still = still + 1 if lag is not None and not any(lag.values()) else 0
         progress(f"quiet: to be answered yet: {_left(lag)}")
         world.watch.check()
+        look_after(world, tell)
         if time.monotonic() > end:
-            world.record.faults.append(f"{QUIET_S:.0f} s after the load there is still a lag: {_left(lag)}")
+            lives = ", ".join(f"{v.name} {v.state()}" for v in world.victims.values())
+            world.record.faults.append(f"{QUIET_S:.0f} s after the load there is still a lag: {_left(lag)}; {lives}")
             tell(world.record.faults[-1])
             return
         time.sleep(0.5)

@@ -86,7 +86,7 @@ def perform(world: World, acts: list[Act], load: Load, tell: Say) -> None:
             _occupy(world, act, False)
         late = sum(a.at_s <= now for a in due)
         progress(f"waiting: {'; '.join(waits[a] for a in running) or 'the next act is due'}; {late} acts behind that")
-        _look_after(world, tell)
+        look_after(world, tell)
         world.watch.check()
         load.check()
         time.sleep(TICK_S)
@@ -112,7 +112,7 @@ def see_healed(world: World, kinds: Sequence[str], load: Load, tell: Say) -> Non
     end, progress = time.monotonic() + HEAL_S, Progress(tell)
     while (missing := [k for k in kinds if not world.watch.kinds[k]]) and time.monotonic() < end:
         progress(f"waiting: {', '.join(missing)}")
-        _look_after(world, tell)
+        look_after(world, tell)
         world.watch.check()
         load.check()
         time.sleep(TICK_S)
@@ -132,7 +132,7 @@ def _occupy(world: World, act: Act, busy: bool) -> None:
         world.broker_since = None
 
 
-def _look_after(world: World, tell: Say) -> None:
+def look_after(world: World, tell: Say) -> None:
     """A service that gave up with nobody's help would need a person: that is a fault, and the run goes on."""
     for victim in world.victims.values():
         if victim.child.over and not victim.busy and victim.child.exit_code == FENCED and world.twins:

@@ -43,6 +43,13 @@ class Victim:
         self.child.attempt = min(self.child.attempt, 1)  # not 0: an end is then taken for one of a first start
         self.child.set_env(CRASH_ENV, spec)
 
+    def state(self) -> str:
+        """For a person who has to find out why nothing happens."""
+        if self.child.pid is None:
+            return f"ended with exit code {self.child.exit_code}"
+        last = self.child.log_tail().rpartition("\n")[2]
+        return f"{'runs' if self.ready() else 'begins'}, and said last: {last}"
+
     def revive(self) -> None:
         """Have the supervisor start it again after an end that it takes for good."""
         self.child.attempt = 1  # it worked before: a broker that is away now is no reason to give up (restarts.py)

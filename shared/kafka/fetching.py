@@ -23,11 +23,14 @@ _FETCH = {
 
 
 class Fetcher:
-    """Fetches offset ranges, read_committed. One client, kept between calls."""
+    """Fetches offset ranges, read_committed. One client, kept between calls that are answered in time."""
 
     def __init__(self, kafka: Mapping[str, Any], name: str) -> None:
-        self._consumer = open_reader(kafka, name, Complaints(), **_FETCH)
-        self._kafka = kafka
+        self._kafka, self._name = kafka, name
+        self._consumer = self._open()
+
+    def _open(self) -> ck.Consumer:
+        return open_reader(self._kafka, self._name, Complaints(), **_FETCH)
 
     def fetch(self, wanted: OffsetRange, deadline: Deadline) -> list[Taken]:
         """The records of [start, end); fewer than end - start where markers or aborted records lie between.
@@ -40,6 +43,8 @@ class Fetcher:
         except TimedOut as exc:
             if lost(self._kafka, self._consumer, wanted.topic):
                 raise Fatal(f"the client that fetches {wanted.topic} has lost its brokers: {exc}") from exc
+            self.close()
+            self._consumer = self._open()  # what a client was not handed in time a fresh one may be
             raise
 
     def _fetch(self, wanted: OffsetRange, deadline: Deadline) -> list[Taken]:

@@ -105,6 +105,22 @@ def offsets_at(kafka: Mapping[str, Any], topic: str, at_ms: int, budget_s: float
         return {p.partition: p.offset for p in first_at(consumer, parts, at_ms, deadline)}
 
 
+def has_record(kafka: Mapping[str, Any], topic: str, partition: int, offset: int, budget_s: float = 5.0) -> bool:
+    """Whether there is a committed record at this offset (negative: anywhere) or behind it. Raises TimedOut."""
+    deadline = Deadline(budget_s)
+    begin = offset if offset >= 0 else ck.OFFSET_BEGINNING
+    with closing(open_reader(kafka, "has-record", Complaints(), **{"fetch.message.max.bytes": 1_024})) as consumer:
+        consumer.assign([ck.TopicPartition(topic, partition, begin)])
+        while not deadline.passed():
+            message = consumer.poll(min(POLL_S, deadline.left_s()))
+            error = None if message is None else message.error()
+            if error is not None and error.code() == ck.KafkaError._PARTITION_EOF:
+                return False
+            if message is not None and (error is None or error.code() == ck.KafkaError._BAD_COMPRESSION):
+                return True
+    raise TimedOut(f"could not read {topic}[{partition}] in {budget_s:g} s")
+
+
 @contextmanager
 def _asking(kafka: Mapping[str, Any], name: str, **fixed: Any) -> Iterator[ck.Consumer]:
     complaints = Complaints()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 import confluent_kafka as ck
 
@@ -15,12 +15,14 @@ from shared.kafka.client import Complaints, Deadline, ask, first_contact, insist
 from shared.kafka.denied import Denied
 from shared.kafka.plain import Out, Taken, plain
 from shared.kafka.pulse import Pulse
-from shared.kafka.reading import open_reader
+from shared.kafka.reading import has_record, open_reader
 from shared.kafka.unread import Unread
 from shared.kafka.unreadable import stand_in
+from shared.kafka.watchdog import WATCHDOG
 from shared.kafka.writing import Failures, abort, commit, fencing_told_apart, open_writer, send
 
 ABORTS_MAX = 20  # so many in a row and it is no passing trouble
+STUCK_S, STUCK_MIN = 40.0, 3  # nor are a few that took so long: a client may be of no use where a fresh one is
 _SEEK_WAIT_S = 0.02
 _SETTLE_S, _LEAVE_S = 0.1, 2.0
 # Before compression; the broker judges after it. Junk that came in compressed must go out to the dead letters.
@@ -47,7 +49,7 @@ class Session:
         self._next: dict[tuple[str, int], int] = {}
         self._starts: dict[tuple[str, int], int] = {}  # committed offset of partitions nothing was taken from yet
         self._positions: dict[tuple[str, int], int] = {}  # behind what was taken, committed or not
-        self._aborts = 0  # in a row
+        self._aborts, self._aborted_since = 0, 0.0  # in a row, and when the first transaction of them began
         self._sent: set[str] = set()  # topics of the newest transaction
         self._closed = False
         self._failures, complaints, own = Failures(), Complaints(), transactional_id or f"{group}-{name}"
@@ -75,8 +77,10 @@ class Session:
                 "enable.partition.eof": False,
             },
         )  # fmt: skip
-        self._pulse, self._unread = Pulse(kafka, self._consumer, topics[0]), Unread(self._consumer, topics)
-        self._topics = list(topics)
+        self._pulse = Pulse(kafka, self._consumer, topics[0])
+        self._unread = Unread(self._consumer, topics, lambda where, offset: has_record(kafka, *where, offset))
+        self._topics, self._held = list(topics), frozenset[str]()
+        self._anew = False  # joined again, and nothing was taken since
         self._join()
 
     def _join(self) -> None:
@@ -90,10 +94,8 @@ class Session:
         """Up to `most` records; waits `timeout_s` for the first only. Raises Rewind when partitions moved while
         something was taken (it may be another replica's by now), and after joining the group anew; Fatal, Fenced."""
         held_some = bool(self._first)
-        if not held_some and (unread := self._unread.look()):
-            self._consumer.unsubscribe()
-            self._join()
-            raise Rewind(f"no replica reads {', '.join(f'{t}[{p}]' for t, p in unread)}: joined the group anew")
+        if not held_some and (unread := self._unread.look(self._held)):
+            self._join_anew(unread)
         first = self._consumer.poll(timeout_s)
         moved = self._forget_gone()
         messages = [] if first is None else [first]
@@ -101,6 +103,8 @@ class Session:
             self._pulse.check()
         else:
             self._pulse.heard()
+            self._unread.took()
+            self._anew = False
         if messages and most > 1 and not moved:
             messages += self._consumer.consume(most - 1, 0)
             moved = self._forget_gone()
@@ -121,6 +125,18 @@ class Session:
         self._note(good + skipped)
         self._seek_all([ck.TopicPartition(r.topic, r.partition, r.offset + 1) for r in skipped])
         return good + skipped
+
+    def _join_anew(self, unread: Sequence[tuple[str, int]]) -> NoReturn:
+        """Raises Rewind, and Fatal where that was of no use before: this replica is still handed nothing."""
+        told = ", ".join(f"{topic}[{partition}]" for topic, partition in unread)
+        mine = self.assignment()
+        if self._anew and not (mine and set(unread).isdisjoint(mine)):
+            raise Fatal(f"this client is handed nothing of {told}, whose records wait: a fresh process reads them")
+        with WATCHDOG.watching(self._budget_s):
+            self._consumer.unsubscribe()
+            self._join()
+        self._anew = True
+        raise Rewind(f"no replica reads {told}: joined the group anew")
 
     def _position(self, where: tuple[str, int]) -> int:
         """The offset that the client stands at: behind what was taken, or where it began."""
@@ -156,6 +172,8 @@ class Session:
         allowed), Fatal, Fenced.
         """
         deadline = Deadline(self._budget_s)
+        if not self._aborts:
+            self._aborted_since = time.monotonic()
         crash_point("session.before-begin")
         insist(lambda _: self._producer.begin_transaction(), deadline)
         crash_point("session.after-begin")
@@ -201,9 +219,10 @@ class Session:
         if self._failures.denied:
             return self._failures.denial(self._sent, str(cause))
         reasons = "; ".join(filter(None, (str(cause), self._failures.collect())))
-        if self._aborts < ABORTS_MAX:
-            return Rewind(reasons)
-        return Fatal(f"{ABORTS_MAX} transactions in a row were aborted; the last: {reasons}")
+        lasted_s = time.monotonic() - self._aborted_since
+        if self._aborts >= ABORTS_MAX or (self._aborts >= STUCK_MIN and lasted_s > STUCK_S):
+            return Fatal(f"{self._aborts} transactions in a row were aborted, in {lasted_s:.0f} s; the last: {reasons}")
+        return Rewind(reasons)
 
     def rewind(self) -> None:
         """Seek back to where the last commit left off. Raises Fatal.
@@ -230,11 +249,12 @@ class Session:
     def _seek_all(self, back: list[ck.TopicPartition]) -> None:
         deadline = Deadline(self._budget_s)
         try:
-            self._consumer.pause(back)  # a fetch under way must not deliver across the seek
-            for target in back:
-                self._seek(target, deadline)
-                self._positions[target.topic, target.partition] = target.offset
-            self._consumer.resume(back)
+            with WATCHDOG.watching(self._budget_s):
+                self._consumer.pause(back)  # a fetch under way must not deliver across the seek
+                for target in back:
+                    self._seek(target, deadline)
+                    self._positions[target.topic, target.partition] = target.offset
+                self._consumer.resume(back)
         except ck.KafkaException as exc:
             raise Fatal(f"cannot seek back: {exc.args[0].str()}") from exc
 
@@ -258,6 +278,7 @@ class Session:
 
     def hold(self, topics: Collection[str]) -> None:
         """Take nothing from these topics, and again from all others, until told otherwise; a rewind may end it."""
+        self._held = frozenset(topics)
         assigned = self._consumer.assignment()
         self._consumer.pause([p for p in assigned if p.topic in topics])
         self._consumer.resume([p for p in assigned if p.topic not in topics])

@@ -1,19 +1,22 @@
-"""Finds partitions that no member of the group reads.
+"""Finds partitions that have records which nobody reads, though the group looks healthy.
 
 The leader of a group hands out partitions, and looks out for new ones. A static member that comes back keeps what it
 had without a rebalance, and a leader that comes back so is not told that it leads. Hence a topic that grows while the
 leader is away, or just before, would have partitions that nobody reads for as long as all members come back in time
-(the newer protocol tells such a leader, KIP-814; librdkafka 2.16 does not speak it). Whoever joins anew brings the
-rebalance that hands them out.
+(the newer protocol tells such a leader, KIP-814; librdkafka 2.16 does not speak it). And a client may hold a partition
+and be handed nothing of it. Whoever joins anew brings the rebalance that hands partitions out, and begins where the
+group stands.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 import confluent_kafka as ck
+
+from shared.errors import TimedOut
 
 LOOK_S = 10.0  # between two looks; found in two of them: whoever got it meanwhile has committed something by then
 _ANSWER_S = 0.5
@@ -31,42 +34,57 @@ class Asking(Protocol):
 
 
 class Unread:
-    """Of one consumer, which belongs to the thread that calls this."""
+    """Of one consumer, which belongs to the thread that calls this. has_record: whether there is a record at an offset
+    or behind it, asked of a client that is not this one; what lies there may also be the end of a transaction."""
 
-    def __init__(self, client: Asking, topics: Sequence[str]) -> None:
-        self._client, self._topics = client, topics
-        self._next, self._before = time.monotonic() + LOOK_S, set[Where]()
+    def __init__(self, client: Asking, topics: Sequence[str], has_record: Callable[[Where, int], bool]) -> None:
+        self._client, self._topics, self._has_record = client, topics, has_record
+        self._next, self._before = time.monotonic() + LOOK_S, dict[Where, int]()
+        self._took = False  # since the last look
+        self._without = dict[Where, int]()  # ends that are known to have no record before them
 
-    def look(self) -> list[Where]:
-        """(topic, partition) of what nobody reads, sorted; empty between two looks. Blocks for 0.5 s a question at
-        most; where nobody answers, nothing is found."""
+    def took(self) -> None:
+        """This replica was handed something."""
+        self._took = True
+
+    def look(self, held: Collection[str] = ()) -> list[Where]:
+        """(topic, partition) of what nobody reads, sorted; empty between two looks. held: topics of which this replica
+        wants nothing now. Blocks for 0.5 s a question at most, and as long as has_record takes; where nobody answers,
+        nothing is found."""
         if time.monotonic() < self._next:
             return []
         try:
-            now = self._without_a_reader()
-        except ck.KafkaException:  # a broker is away, or the group rebalances
-            now = set()
-        found, self._before = sorted(now & self._before), now
-        if found:
-            self._before = set()
+            now = self._committed(held)
+            found = sorted(w for w, at in now.items() if self._before.get(w) == at and self._waits(w, at))
+        except (ck.KafkaException, TimedOut):  # a broker is away, or the group rebalances
+            now, found = {}, []
+        self._before = {} if found else now
+        self._took = False
         self._next = time.monotonic() + LOOK_S
         return found
 
-    def _without_a_reader(self) -> set[Where]:
+    def _committed(self, held: Collection[str]) -> dict[Where, int]:
+        """Where the group stands in what others should read; and in what is this replica's, if it was handed nothing.
+        Negative where the group has committed nothing."""
         there = {
             (topic, p)
             for topic in self._topics
             for p in self._client.list_topics(topic, timeout=_ANSWER_S).topics[topic].partitions
         }
         mine = {(p.topic, p.partition) for p in self._client.assignment()}
-        if not (others := sorted(there - mine)):
-            return set()
-        committed = self._client.committed([ck.TopicPartition(*where) for where in others], timeout=_ANSWER_S)
-        # Where the group has committed nothing the offset is negative; also where nobody can say, as while a
-        # transaction that moves it is open.
-        never = {(p.topic, p.partition) for p in committed if p.offset < 0 and p.error is None}
-        return {where for where in never if self._has_records(where)}
+        asked = there - mine if self._took else {w for w in there if w not in mine or w[0] not in held}
+        if not asked:
+            return {}
+        answers = self._client.committed([ck.TopicPartition(*w) for w in sorted(asked)], timeout=_ANSWER_S)
+        # An error: nobody can say while a transaction that moves it is open.
+        return {(p.topic, p.partition): p.offset for p in answers if p.error is None}
 
-    def _has_records(self, where: Where) -> bool:
-        low, high = self._client.get_watermark_offsets(ck.TopicPartition(*where), timeout=_ANSWER_S)
-        return high > low
+    def _waits(self, where: Where, at: int) -> bool:
+        """Whether a record is there, and not the end of a transaction alone."""
+        end = self._client.get_watermark_offsets(ck.TopicPartition(*where), timeout=_ANSWER_S)[1]
+        if end <= at or self._without.get(where) == end:
+            return False
+        if self._has_record(where, at):
+            return True
+        self._without[where] = end
+        return False

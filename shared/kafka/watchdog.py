@@ -1,4 +1,5 @@
-"""Ends the process when a call into Kafka's client does not come back, long after its own time-out.
+"""Ends the process when a call into Kafka's client does not come back, long after its own time-out, or its loop stands
+still.
 
 Seen with librdkafka 2.16 (send_offsets_to_transaction, after the only broker came back and the client had lost it):
 a call waits for an answer that nobody will give, without a limit, and no exception can be raised into it. What was
@@ -11,7 +12,7 @@ import itertools
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 GRACE_S = 10.0  # beyond the call's own time-out
@@ -34,14 +35,32 @@ class Watchdog:
     @contextmanager
     def watching(self, timeout_s: float) -> Iterator[None]:
         """Around a call that promises to come back within timeout_s."""
-        if self._thread is None:
-            self._start()
-        number = next(self._numbers)
-        self._left[number] = timeout_s + GRACE_S
+        number = self._begin_to_watch(timeout_s)
         try:
             yield
         finally:
             del self._left[number]
+
+    def kept(self, stop: Callable[[], bool], within_s: float) -> Callable[[], bool]:
+        """The same question, which from now on must be asked again within so many seconds: whoever asks it once a turn
+        and does not come round hangs in a call that nobody thought of."""
+        current = self._begin_to_watch(within_s)
+
+        def asked() -> bool:
+            nonlocal current
+            following = self._begin_to_watch(within_s)
+            del self._left[current]
+            current = following
+            return stop()
+
+        return asked
+
+    def _begin_to_watch(self, for_s: float) -> int:
+        if self._thread is None:
+            self._start()
+        number = next(self._numbers)
+        self._left[number] = for_s + GRACE_S
+        return number
 
     def _start(self) -> None:
         with self._begin:
@@ -55,7 +74,10 @@ class Watchdog:
             under_way = dict(self._left)
             self._looked = {number: self._looked.get(number, 0.0) + LOOK_S for number in under_way}
             if any(self._looked[number] > limit for number, limit in under_way.items()):
-                _log.critical("a call has not come back %g s after its time-out: this process ends", GRACE_S)
+                _log.critical(
+                    "a call has not come back %g s after its time-out, or a loop has not come round: this process ends",
+                    GRACE_S,
+                )
                 os._exit(EXIT_CODE)
 
 
