@@ -18,7 +18,9 @@ import confluent_kafka as ck
 
 from shared.errors import TimedOut
 
-LOOK_S = 10.0  # between two looks; found in two of them: whoever got it meanwhile has committed something by then
+# Between two looks; found in two of them: whoever got it meanwhile has committed something by then, and whoever died
+# has lost it to others, as the session timeout is shorter.
+LOOK_S = 15.0
 _ANSWER_S = 0.5
 
 Where = tuple[str, int]
