@@ -21,7 +21,7 @@ def score(
     turn_max: Annotated[
         int | None,
         typer.Option(
-            envvar="SCORER_TURN_MAX", show_default="64", help="Most batches scored and committed in one transaction."
+            envvar="SCORER_TURN_MAX", show_default="2000", help="Most batches scored and committed in one transaction."
         ),
     ] = None,
 ) -> None:

@@ -14,6 +14,7 @@ from typer.main import get_command
 from selfheal import cli
 from selfheal.settings_table import markdown
 from shared.errors import Fatal, Fenced, OperatorError, Refused, SelfhealError, TimedOut
+from shared.settings import MonitorSettings, ScorerSettings
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "numpy", "confluent_kafka", "pydantic", "matplotlib", "structlog", "msgspec")
@@ -143,3 +144,10 @@ def test_list_scenarios_needs_no_broker(monkeypatch: pytest.MonkeyPatch, capsys:
     assert call(monkeypatch, "produce", "--list-scenarios") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["reference", *(f"S{i}" for i in range(16))]
+
+
+def test_defaults_that_help_shows_are_those_of_the_settings() -> None:
+    commands = get_command(cli.app).commands
+    for command, kind, name in (("score", ScorerSettings, "turn_max"), ("monitor", MonitorSettings, "policy")):
+        option = next(p for p in commands[command].params if p.name == name)
+        assert option.show_default == str(kind.model_fields[name].default)
