@@ -10,12 +10,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import heal, latency, throughput, world
+from bench import heal, latency, parts, throughput, world
 from selfheal.broker import EmbeddedBroker
 from selfheal.training import train
 from shared.kafka import create_topics
 
 QUIX = ("quixstreams==3.28.1", "numpy", "orjson", "msgspec", "pysimdjson", "safetensors", "torch")
+
+PARTS_ROUNDS = 80
 
 
 def main() -> None:
@@ -24,13 +26,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds; medians are printed")
     parser.add_argument("--seconds", type=float, default=20, help="of each latency measurement")
     parser.add_argument("--no-quix", action="store_true", help="leave Quix Streams out (it is installed when missing)")
-    parser.add_argument("--only", choices=["throughput", "latency", "heal"], help="one part alone")
+    parser.add_argument("--only", choices=["throughput", "latency", "heal", "parts"], help="one part alone")
     parser.add_argument("--out", type=Path, default=Path(".selfheal/bench"), help="folder for results.json and logs")
     options = parser.parse_args()
     world.end_cleanly()
     console = Console()
     options.out.mkdir(parents=True, exist_ok=True)
-    with_quix = not options.no_quix and options.only not in ("latency", "heal")
+    with_quix = not options.no_quix and options.only not in ("latency", "heal", "parts")
     quix = world.environment(Path(".selfheal/bench-venv"), QUIX) if with_quix else None
     results: dict[str, object] = {}
     with tempfile.TemporaryDirectory(prefix="selfheal-bench-") as tmp:
@@ -40,7 +42,11 @@ def main() -> None:
             healed = heal.run(bundle, rounds=max(options.rounds, 5), say=console.print)
             results["heal"] = healed
             console.print(_heal_table(healed))
-        if options.only == "heal":
+        if options.only in (None, "parts"):
+            own = parts.run(bundle, rounds=PARTS_ROUNDS)
+            results["parts"] = own
+            console.print(_parts_table(own))
+        if options.only in ("heal", "parts"):
             return _written(options.out, results, console)
         with EmbeddedBroker(Path(tmp) / "kafka") as broker:
             bootstrap = broker.start()
@@ -74,6 +80,15 @@ def _heal_table(rows: dict[str, dict[str, float]]) -> Table:
         table.add_column(column, justify="right")
     for name, r in rows.items():
         table.add_row(name, f"{r['median_ms']:.0f}", f"{r['max_ms']:.0f}", f"{r['max_cpu_ms']:.0f}")
+    return table
+
+
+def _parts_table(rows: dict[str, dict[str, float]]) -> Table:
+    table = Table(title="the scorer's own work, no Kafka, us CPU a message of 100 rows")
+    for column in ("", "least", "median"):
+        table.add_column(column, justify="right")
+    for name, r in rows.items():
+        table.add_row(name, f"{r['least_us']:.1f}", f"{r['median_us']:.1f}")
     return table
 
 
