@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -304,6 +305,31 @@ def test_a_record_for_a_broker_that_takes_less_ends_in_a_clear_error(open_sessio
     with pytest.raises(Fatal, match=r"2 transactions in a row .* Message size too large"):
         session.commit([huge])
     assert read_topic("predictions") == []
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_what_is_held_or_not_stays_so_when_partitions_come_back(open_session, prefix, wait_for, feed, wanted):
+    session, topic = open_session(), topic_name("transactions", prefix)
+    feed(1)
+    take(session, 1, wait_for)
+    session.commit([])
+    session.hold([topic] if wanted else [])
+    session._consumer.unsubscribe()
+    wait_for(lambda: session._consumer.poll(0.05) is None and not session.assignment(), "all gone")
+    session.hold([] if wanted else [topic])  # said while there is nothing to hold
+    session._join()
+    values, got = feed(3), []
+
+    def read() -> list[bytes | None]:
+        with suppress(Rewind):
+            got.extend(r.value for r in session.take(10, 0.05))
+        return got
+
+    wait_for(lambda: read() or session.assignment(), "they are back")
+    end = time.monotonic() + 3.0
+    while time.monotonic() < end:
+        read()
+    assert set(got) == (values if wanted else set())
 
 
 def test_transactions_that_fail_for_long_end_the_process_before_many_did(open_session, prefix, monkeypatch):

@@ -80,11 +80,17 @@ class Session:
         self._pulse = Pulse(kafka, self._consumer, topics[0])
         self._unread = Unread(self._consumer, topics, lambda where, offset: has_record(kafka, *where, offset))
         self._topics, self._held = list(topics), frozenset[str]()
+        self._handed_out = False  # partitions came since we last looked
         self._anew = False  # joined again, and nothing was taken since
         self._join()
 
     def _join(self) -> None:
-        self._consumer.subscribe(self._topics, on_revoke=self._on_moved, on_lost=self._on_moved)
+        self._consumer.subscribe(
+            self._topics, on_assign=self._on_assigned, on_revoke=self._on_moved, on_lost=self._on_moved
+        )
+
+    def _on_assigned(self, _consumer: ck.Consumer, _partitions: list[ck.TopicPartition]) -> None:
+        self._handed_out = True
 
     def _on_moved(self, _consumer: ck.Consumer, partitions: list[ck.TopicPartition]) -> None:
         self.moves += 1
@@ -94,6 +100,9 @@ class Session:
         """Up to `most` records; waits `timeout_s` for the first only. Raises Rewind when partitions moved while
         something was taken (it may be another replica's by now), and after joining the group anew; Fatal, Fenced."""
         held_some = bool(self._first)
+        if self._handed_out:  # one that comes back is held or not as it was when it went
+            self._handed_out = False
+            self.hold(self._held)
         if not held_some and (unread := self._unread.look(self._held)):
             self._join_anew(unread)
         first = self._consumer.poll(timeout_s)
