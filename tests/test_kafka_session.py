@@ -215,6 +215,7 @@ def test_fenced_and_robbed_of_its_partitions_in_one_poll(open_session, wait_for,
     """As a process meets it that was stopped for longer than its session: the reason is told once only."""
     session = open_session()
     wait_for(lambda: session.take(1, 0.05) or session.assignment(), "it has partitions")
+    session.take(1, 0.05)
 
     class Woken:
         def poll(self, timeout_s: float) -> Woken:

@@ -101,8 +101,9 @@ class Session:
         something was taken (it may be another replica's by now), and after joining the group anew; Fatal, Fenced."""
         held_some = bool(self._first)
         if self._handed_out:  # one that comes back is held or not as it was when it went
-            self._handed_out = False
-            self.hold(self._held)
+            with suppress(ck.KafkaException):  # polling tells why
+                self.hold(self._held)
+                self._handed_out = False
         if not held_some and (unread := self._unread.look(self._held)):
             self._join_anew(unread)
         first = self._consumer.poll(timeout_s)
