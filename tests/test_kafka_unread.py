@@ -93,16 +93,15 @@ def test_what_stands_still_before_a_record_is_read_by_nobody_though_it_once_was(
 ) -> None:
     client.mine, client.offsets[2] = [0, 2, 3], 5
     client.ends[1] = (0, 9)
-    assert looking.look() == []
+    assert [looking.look() for _ in range(4)] == [[]] * 4
     client.offsets[1] = 8
-    assert looking.look() == []
-    assert looking.look() == [(TOPIC, 1)]
+    assert [looking.look() for _ in range(5)] == [[], [], [], [], [(TOPIC, 1)]]  # it may have a long turn
 
 
 def test_the_end_of_a_transaction_is_no_record_and_is_looked_into_once(client: Client, looking: Unread) -> None:
     client.mine, client.offsets[2] = [0, 2, 3], 5
     client.ends[1], client.markers[1] = (0, 8), 7
-    assert [looking.look() for _ in range(4)] == [[]] * 4
+    assert [looking.look() for _ in range(7)] == [[]] * 7
     assert client.asked == 2  # of 1 and 3
     client.ends[1] = (0, 9)
     assert [looking.look() for _ in range(2)] == [[]] * 2

@@ -18,9 +18,11 @@ import confluent_kafka as ck
 
 from shared.errors import TimedOut
 
-# Between two looks; found in two of them: whoever got it meanwhile has committed something by then, and whoever died
-# has lost it to others, as the session timeout is shorter.
-LOOK_S = 15.0
+LOOK_S = 15.0  # longer than a dead replica keeps what it had (the session timeout)
+# Looks in which a partition stands still before it is found: whoever got it meanwhile has committed something by then.
+_LOOKS = 2
+# Another replica that read it once may have a long turn, and joining anew costs it and us time.
+_LOOKS_OF_OTHERS = 5
 _ANSWER_S = 0.5
 
 Where = tuple[str, int]
@@ -41,7 +43,7 @@ class Unread:
 
     def __init__(self, client: Asking, topics: Sequence[str], has_record: Callable[[Where, int], bool]) -> None:
         self._client, self._topics, self._has_record = client, topics, has_record
-        self._next, self._before = time.monotonic() + LOOK_S, dict[Where, int]()
+        self._next, self._seen = time.monotonic() + LOOK_S, dict[Where, tuple[int, int]]()  # offset, in how many looks
         self._took = False  # since the last look
         self._without = dict[Where, int]()  # ends that are known to have no record before them
 
@@ -56,30 +58,37 @@ class Unread:
         if time.monotonic() < self._next:
             return []
         try:
-            now = self._committed(held)
-            found = sorted(w for w, at in now.items() if self._before.get(w) == at and self._waits(w, at))
+            mine = {(p.topic, p.partition) for p in self._client.assignment()}
+            now = self._committed(mine, held)
+            found = sorted(
+                w for w, (at, looks) in now.items() if self._late(at, looks, w in mine) and self._waits(w, at)
+            )
         except (ck.KafkaException, TimedOut):  # a broker is away, or the group rebalances
             now, found = {}, []
-        self._before = {} if found else now
+        self._seen = {} if found else now
         self._took = False
         self._next = time.monotonic() + LOOK_S
         return found
 
-    def _committed(self, held: Collection[str]) -> dict[Where, int]:
-        """Where the group stands in what others should read; and in what is this replica's, if it was handed nothing.
-        Negative where the group has committed nothing."""
+    def _late(self, at: int, looks: int, mine: bool) -> bool:
+        return looks >= (_LOOKS if mine or at < 0 else _LOOKS_OF_OTHERS)
+
+    def _committed(self, mine: Collection[Where], held: Collection[str]) -> dict[Where, tuple[int, int]]:
+        """Where the group stands in what others should read, and in what is this replica's if it was handed nothing:
+        the offset, negative where nothing was committed, and in how many looks in a row it was the same."""
         there = {
             (topic, p)
             for topic in self._topics
             for p in self._client.list_topics(topic, timeout=_ANSWER_S).topics[topic].partitions
         }
-        mine = {(p.topic, p.partition) for p in self._client.assignment()}
-        asked = there - mine if self._took else {w for w in there if w not in mine or w[0] not in held}
+        asked = there.difference(mine) if self._took else {w for w in there if w not in mine or w[0] not in held}
         if not asked:
             return {}
         answers = self._client.committed([ck.TopicPartition(*w) for w in sorted(asked)], timeout=_ANSWER_S)
         # An error: nobody can say while a transaction that moves it is open.
-        return {(p.topic, p.partition): p.offset for p in answers if p.error is None}
+        known = {(p.topic, p.partition): p.offset for p in answers if p.error is None}
+        seen = {where: self._seen.get(where, (at, 0)) for where, at in known.items()}
+        return {where: (at, seen[where][1] + 1 if seen[where][0] == at else 1) for where, at in known.items()}
 
     def _waits(self, where: Where, at: int) -> bool:
         """Whether a record is there, and not the end of a transaction alone."""
