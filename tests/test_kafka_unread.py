@@ -112,9 +112,15 @@ def test_what_is_mine_is_unread_when_i_am_handed_nothing(client: Client, looking
     client.mine = [0, 2]
     client.ends[0] = (0, 11)
     assert looking.look() == []
-    looking.took()
+    looking.took([(TOPIC, 0), (TOPIC, 2)])
     assert [looking.look() for _ in range(2)] == [[], []]
     assert looking.look() == [(TOPIC, 0), (TOPIC, 2)]
+    client.offsets[2] = 1
+    for _ in range(4):  # handed something of another: its turn may come
+        looking.took([(TOPIC, 0)])
+        assert looking.look() == []
+    looking.took([(TOPIC, 0)])
+    assert looking.look() == [(TOPIC, 2)]
     assert [looking.look([TOPIC]) for _ in range(3)] == [[], [], []]  # I want nothing of it now
 
 
@@ -208,16 +214,15 @@ def test_new_partitions_are_read_though_no_replica_saw_the_topic_grow(
 
 
 @pytest.fixture
-def session(kafka: dict[str, str], prefix: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
-    """Of transactions and predictions; it looks each half second."""
-    monkeypatch.setattr(unread, "LOOK_S", 0.5)
+def session(kafka: dict[str, str], prefix: str) -> Iterator[Session]:
+    """Of transactions and predictions."""
     topics = [topic_name("transactions", prefix), topic_name("predictions", prefix)]
     with closing(Session(kafka, name="s0", group=group_name("copier", prefix), topics=topics, budget_s=10.0)) as one:
         yield one
 
 
-def _read_all(session: Session, topics: list[str], wait_for: Callable[..., None]) -> None:
-    """Publish a record to each topic, in a transaction, and have it read."""
+def _read_all(session: Session, topics: list[str], wait_for: Callable[..., None], patch: pytest.MonkeyPatch) -> None:
+    """Have a record of each topic read, then look each half second: until then it may need longer to begin."""
     left = set(topics)
 
     def all_read() -> bool:
@@ -226,16 +231,18 @@ def _read_all(session: Session, topics: list[str], wait_for: Callable[..., None]
         return not left
 
     wait_for(all_read, "everything is read", 30.0)
+    patch.setattr(unread, "LOOK_S", 0.5)
+    patch.setattr(session._unread, "_next", 0.0)
 
 
 @pytest.mark.broker
 def test_a_client_that_is_handed_nothing_joins_anew_and_then_gives_up(
-    kafka: dict[str, str], prefix: str, session: Session, wait_for: Callable[..., None]
+    kafka: dict[str, str], prefix: str, session: Session, wait_for: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topic, told = topic_name("transactions", prefix), list[str]()
     with closing(Writer(kafka, "feed")) as writer:
         writer.publish([Out(topic, b"k", b"v", {}, partition=0)])
-        _read_all(session, [topic], wait_for)
+        _read_all(session, [topic], wait_for, monkeypatch)
 
         def deaf() -> bool:
             session._consumer.pause(session._consumer.assignment())
@@ -253,12 +260,12 @@ def test_a_client_that_is_handed_nothing_joins_anew_and_then_gives_up(
 
 @pytest.mark.broker
 def test_joining_anew_begins_where_the_group_stands(
-    kafka: dict[str, str], prefix: str, session: Session, wait_for: Callable[..., None]
+    kafka: dict[str, str], prefix: str, session: Session, wait_for: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topic, seen, told = topic_name("transactions", prefix), list[bytes | None](), list[str]()
     with closing(Writer(kafka, "feed")) as writer:
         writer.publish([Out(topic, b"k", b"v", {}, partition=0)])
-        _read_all(session, [topic], wait_for)
+        _read_all(session, [topic], wait_for, monkeypatch)
         writer.publish([Out(topic, b"k", value, {}, partition=0) for value in (b"1", b"2")])
     # As if what was fetched had been lost on the way to us: the client stands behind it.
     wait_for(lambda: len(session._consumer.consume(2, 0.5)) == 2, "both are lost", 10.0)
@@ -278,12 +285,12 @@ def test_joining_anew_begins_where_the_group_stands(
 
 @pytest.mark.broker
 def test_a_quiet_group_stays_as_it_is(
-    kafka: dict[str, str], prefix: str, session: Session, wait_for: Callable[..., None]
+    kafka: dict[str, str], prefix: str, session: Session, wait_for: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topics = [topic_name("transactions", prefix), topic_name("predictions", prefix)]
     with closing(Writer(kafka, "feed", transactional_id=f"{prefix}-feed")) as writer:
         writer.publish(Out(topic, b"k", b"v", {}, partition=0) for topic in topics)
-        _read_all(session, topics, wait_for)
+        _read_all(session, topics, wait_for, monkeypatch)
         moves, end = session.moves, time.monotonic() + 3.0
         while time.monotonic() < end:  # six looks, with the end of a transaction behind each record
             assert session.take(10, 0.05) == []

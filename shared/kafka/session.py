@@ -113,7 +113,6 @@ class Session:
             self._pulse.check()
         else:
             self._pulse.heard()
-            self._unread.took()
             self._anew = False
         if messages and most > 1 and not moved:
             messages += self._consumer.consume(most - 1, 0)
@@ -133,6 +132,7 @@ class Session:
             self.rewind()
             raise Rewind("partitions moved to another replica")
         self._note(good + skipped)
+        self._unread.took(self._next)
         self._seek_all([ck.TopicPartition(r.topic, r.partition, r.offset + 1) for r in skipped])
         return good + skipped
 

@@ -11,7 +11,7 @@ group stands.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Protocol
 
 import confluent_kafka as ck
@@ -21,8 +21,8 @@ from shared.errors import TimedOut
 LOOK_S = 15.0  # longer than a dead replica keeps what it had (the session timeout)
 # Looks in which a partition stands still before it is found: whoever got it meanwhile has committed something by then.
 _LOOKS = 2
-# Another replica that read it once may have a long turn, and joining anew costs it and us time.
-_LOOKS_OF_OTHERS = 5
+# Whoever read it once may have a long turn or much else to read, and joining anew costs everybody time.
+_LOOKS_IN_USE = 5
 _ANSWER_S = 0.5
 
 Where = tuple[str, int]
@@ -44,12 +44,12 @@ class Unread:
     def __init__(self, client: Asking, topics: Sequence[str], has_record: Callable[[Where, int], bool]) -> None:
         self._client, self._topics, self._has_record = client, topics, has_record
         self._next, self._seen = time.monotonic() + LOOK_S, dict[Where, tuple[int, int]]()  # offset, in how many looks
-        self._took = False  # since the last look
+        self._taken = set[Where]()  # where this replica was handed something since the last look
         self._without = dict[Where, int]()  # ends that are known to have no record before them
 
-    def took(self) -> None:
-        """This replica was handed something."""
-        self._took = True
+    def took(self, where: Iterable[Where]) -> None:
+        """This replica was handed something of these."""
+        self._taken.update(where)
 
     def look(self, held: Collection[str] = ()) -> list[Where]:
         """(topic, partition) of what nobody reads, sorted; empty between two looks. held: topics of which this replica
@@ -60,28 +60,24 @@ class Unread:
         try:
             mine = {(p.topic, p.partition) for p in self._client.assignment()}
             now = self._committed(mine, held)
-            found = sorted(
-                w for w, (at, looks) in now.items() if self._late(at, looks, w in mine) and self._waits(w, at)
-            )
+            soon = mine if not self._taken else set[Where]()  # who is handed something may get to the rest in time
+            found = sorted(w for w, seen in now.items() if _late(*seen, w in soon) and self._waits(w, seen[0]))
         except (ck.KafkaException, TimedOut):  # a broker is away, or the group rebalances
             now, found = {}, []
         self._seen = {} if found else now
-        self._took = False
+        self._taken.clear()
         self._next = time.monotonic() + LOOK_S
         return found
 
-    def _late(self, at: int, looks: int, mine: bool) -> bool:
-        return looks >= (_LOOKS if mine or at < 0 else _LOOKS_OF_OTHERS)
-
     def _committed(self, mine: Collection[Where], held: Collection[str]) -> dict[Where, tuple[int, int]]:
-        """Where the group stands in what others should read, and in what is this replica's if it was handed nothing:
-        the offset, negative where nothing was committed, and in how many looks in a row it was the same."""
+        """Where the group stands in what others should read, and in what is this replica's and handed nothing of: the
+        offset, negative where nothing was committed, and in how many looks in a row it was the same."""
         there = {
             (topic, p)
             for topic in self._topics
             for p in self._client.list_topics(topic, timeout=_ANSWER_S).topics[topic].partitions
         }
-        asked = there.difference(mine) if self._took else {w for w in there if w not in mine or w[0] not in held}
+        asked = {w for w in there if w not in mine or (w not in self._taken and w[0] not in held)}
         if not asked:
             return {}
         answers = self._client.committed([ck.TopicPartition(*w) for w in sorted(asked)], timeout=_ANSWER_S)
@@ -99,3 +95,7 @@ class Unread:
             return True
         self._without[where] = end
         return False
+
+
+def _late(at: int, looks: int, soon: bool) -> bool:
+    return looks >= (_LOOKS if soon or at < 0 else _LOOKS_IN_USE)
