@@ -48,6 +48,7 @@ def serve(room: str, kind: type[ServiceSettings], data_dir: Path, bundle: Path |
     settings, stop = begin(kind, {**flags, "bundle": find_bundle(bundle, data_dir)})
     kafka = find_kafka(data_dir)
     from shared import bundle as bundles
+    from shared.kafka.watchdog import WATCHDOG
     from shared.topics import check_prefix
 
     check_prefix(settings.prefix)
@@ -55,8 +56,6 @@ def serve(room: str, kind: type[ServiceSettings], data_dir: Path, bundle: Path |
     loaded = bundles.load(settings.bundle)
     check_rights(kafka, room, settings.prefix)
     settle()
-    from shared.kafka.watchdog import WATCHDOG
-
     service.run(settings, kafka, loaded, WATCHDOG.kept(stop, TURN_S + 2 * settings.commit_budget_s))
     return INTERRUPTED if stop.interrupted else 0
 
