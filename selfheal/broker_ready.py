@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 # The one exception to the rule that shared/kafka alone imports it: this asks while a broker is still coming up, when
 # every error is expected and none of shared/kafka's verdicts on errors applies.
-from confluent_kafka import KafkaException, Producer  # noqa: TID251
+from confluent_kafka import KafkaException, Producer  # noqa: TID251 - the exception above
 
 from shared.errors import TimedOut
 

@@ -10,8 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 SCRIPT = """
 import sys, time
@@ -60,7 +58,6 @@ def test_calls_within_their_time_go_on() -> None:
     assert "all came back" in out
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="nothing can be stopped here")
 def test_the_time_in_which_a_process_is_stopped_does_not_count() -> None:
     with _start(0.8) as process:
         assert process.stdout is not None

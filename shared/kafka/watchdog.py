@@ -27,7 +27,7 @@ class Watchdog:
 
     def __init__(self) -> None:
         self._numbers = itertools.count()
-        self._left: dict[int, float] = {}  # seconds until it is overdue, by call
+        self._left: dict[int, tuple[float, str]] = {}  # seconds until it is overdue, and what to say then, by call
         self._looked: dict[int, float] = {}  # seconds it has been seen under way, by call; of the thread alone
         self._begin = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -35,7 +35,7 @@ class Watchdog:
     @contextmanager
     def watching(self, timeout_s: float) -> Iterator[None]:
         """Around a call that promises to come back within timeout_s."""
-        number = self._begin_to_watch(timeout_s)
+        number = self._begin_to_watch(timeout_s, f"a call has not come back {GRACE_S:g} s after its time-out")
         try:
             yield
         finally:
@@ -44,22 +44,23 @@ class Watchdog:
     def kept(self, stop: Callable[[], bool], within_s: float) -> Callable[[], bool]:
         """The same question, which from now on must be asked again within so many seconds: whoever asks it once a turn
         and does not come round hangs in a call that nobody thought of."""
-        current = self._begin_to_watch(within_s)
+        what = f"a loop has not come round for {within_s + GRACE_S:g} s"
+        current = self._begin_to_watch(within_s, what)
 
         def asked() -> bool:
             nonlocal current
-            following = self._begin_to_watch(within_s)
+            following = self._begin_to_watch(within_s, what)
             del self._left[current]
             current = following
             return stop()
 
         return asked
 
-    def _begin_to_watch(self, for_s: float) -> int:
+    def _begin_to_watch(self, for_s: float, what: str) -> int:
         if self._thread is None:
             self._start()
         number = next(self._numbers)
-        self._left[number] = for_s + GRACE_S
+        self._left[number] = for_s + GRACE_S, what
         return number
 
     def _start(self) -> None:
@@ -73,12 +74,10 @@ class Watchdog:
         while not look.wait(LOOK_S):
             under_way = dict(self._left)
             self._looked = {number: self._looked.get(number, 0.0) + LOOK_S for number in under_way}
-            if any(self._looked[number] > limit for number, limit in under_way.items()):
-                _log.critical(
-                    "a call has not come back %g s after its time-out, or a loop has not come round: this process ends",
-                    GRACE_S,
-                )
-                os._exit(EXIT_CODE)
+            for number, (limit_s, what) in under_way.items():
+                if self._looked[number] > limit_s:
+                    _log.critical("%s: this process ends", what)
+                    os._exit(EXIT_CODE)
 
 
 WATCHDOG = Watchdog()
