@@ -308,6 +308,30 @@ def test_a_record_for_a_broker_that_takes_less_ends_in_a_clear_error(open_sessio
     assert read_topic("predictions") == []
 
 
+def test_a_transaction_that_fails_while_it_is_filled_is_taken_again(
+    open_session, feed, copies, read_topic, prefix, wait_for
+):
+    fed, session = feed(2), open_session()
+
+    def filling() -> Iterator[Out]:
+        yield Out(topic_name("predictions", prefix), "k", os.urandom(MAX_RECORD_BYTES + 1))
+        time.sleep(1.0)  # by now the broker has refused it
+        yield Out(topic_name("predictions", prefix), "k", b"after")
+
+    take(session, 2, wait_for)
+    with pytest.raises(Rewind, match=r"has failed.* Message size too large"):
+        session.commit(filling())
+
+    def answered() -> bool:
+        with suppress(Rewind):  # once more: the client goes on counting behind the record that was refused
+            session.commit(copies(take(session, 2, wait_for)))
+            return True
+        return False
+
+    wait_for(answered, "the next transaction")
+    assert set(values(read_topic("predictions"))) == fed
+
+
 @pytest.mark.parametrize("wanted", [True, False])
 def test_what_is_held_or_not_stays_so_when_partitions_come_back(open_session, prefix, wait_for, feed, wanted):
     session, topic = open_session(), topic_name("transactions", prefix)

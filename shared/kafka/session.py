@@ -23,6 +23,8 @@ from shared.kafka.writing import Failures, abort, commit, fencing_told_apart, op
 
 ABORTS_MAX = 20  # so many in a row and it is no passing trouble
 STUCK_S, STUCK_MIN = 40.0, 3  # nor are a few that took so long: a client may be of no use where a fresh one is
+# A member hears of a rebalance by its heartbeat, and while one moves partitions they are nobody's for up to this long.
+HEARTBEAT_MS = 500
 _SEEK_WAIT_S = 0.02
 _SETTLE_S, _LEAVE_S = 0.1, 2.0
 # Before compression; the broker judges after it. Junk that came in compressed must go out to the dead letters.
@@ -71,7 +73,7 @@ class Session:
                 "group.id": group,
                 "group.instance.id": f"{group}-{name}",
                 "session.timeout.ms": session_timeout_ms,
-                "heartbeat.interval.ms": session_timeout_ms // 4,
+                "heartbeat.interval.ms": min(HEARTBEAT_MS, session_timeout_ms // 4),
                 "max.poll.interval.ms": max(300_000, session_timeout_ms),
                 "partition.assignment.strategy": "cooperative-sticky",
                 "enable.partition.eof": False,

@@ -93,6 +93,8 @@ def send(producer: ck.Producer, out: Out, deadline: Deadline) -> None:
                 raise Refused(f"a record of {size:,} bytes is too large to publish to {out.topic}") from exc
             if (no := denial(error)) is not None:
                 raise no from exc
+            if error.code() == ck.KafkaError._STATE:  # the transaction failed before this record: its abort tells why
+                raise Rewind(f"{out.topic}: the transaction has failed") from exc
             raise (verdict(error) or Fatal)(f"{out.topic}: {error.str()}") from exc
 
 
