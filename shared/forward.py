@@ -123,31 +123,35 @@ def _along_row(rows: Array, v: Array) -> Array:
 
 
 def sigmoid(logit: Array) -> Array:
-    """Stable for any finite logit."""
-    e = np.exp(-np.abs(logit))
-    return np.where(logit >= 0, 1 / (1 + e), e / (1 + e)).astype(np.float32)
+    """(n,) float32 each; 0 for a logit below -88, where the exponential is infinite in float32."""
+    e = np.negative(logit)
+    with np.errstate(over="ignore"):
+        np.exp(e, out=e)
+    e += np.float32(1)
+    return np.reciprocal(e, out=e)
 
 
 def probabilities(x: Array, network: Network, adapters: Sequence[Folded]) -> list[Array]:
     """(n, d) float32 to [frozen, *adapters] probabilities, each (n,) float32. One backbone pass serves the frozen
     network and every adapter without an alignment. Features so large that float32 overflows give NaN, unwarned."""
     with np.errstate(over="ignore", invalid="ignore"):
-        parts = [_pass(x[i : i + CHUNK], network, adapters) for i in range(0, max(len(x), 1), CHUNK)]
-    return parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
+        parts = [_logits(x[i : i + CHUNK], network, adapters) for i in range(0, max(len(x), 1), CHUNK)]
+        columns = parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
+        return [sigmoid(column) for column in columns]
 
 
-def _pass(x: Array, network: Network, adapters: Sequence[Folded]) -> list[Array]:
+def _logits(x: Array, network: Network, adapters: Sequence[Folded]) -> list[Array]:
     n = len(x)
     if n % BLOCK:
         x = np.concatenate([x, np.zeros((-n % BLOCK, x.shape[1]), np.float32)])
     hidden = network.hidden(x)
     frozen = network.logit(hidden)
-    results = [sigmoid(frozen)[:n]]
+    logits = [frozen[:n]]
     for adapter in adapters:
         if adapter.shift is None:
             own_hidden, own_logit = hidden, frozen
         else:
             own_hidden = network.hidden(adapter.undo(x))
             own_logit = network.logit(own_hidden)
-        results.append(sigmoid(own_logit + adapter.delta(own_hidden))[:n])
-    return results
+        logits.append((own_logit + adapter.delta(own_hidden))[:n])
+    return logits
