@@ -108,7 +108,12 @@ def _latency_table(r: dict[str, float]) -> Table:
     table = Table(title="produced -> visible, 50 messages/s")
     for column in ("", "p50 ms", "p99 ms", "times quiet p99", "messages", "heals/s"):
         table.add_column(column, justify="right")
-    names = {"quiet": "quiet", "paced": "during a heal, 2 a second at most", "unpaced": "heals without a pause"}
+    names = {
+        "quiet": "quiet",
+        "paced": "during a heal, 2 a second at most",
+        "busy": "a core as busy, no heal",
+        "unpaced": "heals without a pause",
+    }
     for mode, name in names.items():
         p50, p99, messages = (r[f"{mode}_{k}"] for k in ("p50_ms", "p99_ms", "messages"))
         pace = r[f"{mode}_heals"] / r[f"{mode}_seconds"]

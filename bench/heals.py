@@ -14,6 +14,7 @@ import numpy as np
 import orjson
 
 from bench import world
+from bench.busy import Busy
 from producer.drift import generator_at, rows_at
 from producer.generator import REFERENCE
 from producer.scenarios import SCENARIOS
@@ -25,7 +26,9 @@ SCENARIO, DRIFTED = "S4", 40  # the dearest of bench.heal; a batch well after it
 OUTCOMES = ("heal-finished", "diagnosed", "heal-failed")
 _OUTCOME_S = 30.0
 
-Mode = Literal["quiet", "paced", "unpaced"]
+# busy: no heal, but a process that uses a core for as long, at the pace of paced.
+Mode = Literal["quiet", "paced", "busy", "unpaced"]
+BUSY_S = 0.11  # about as long as the heal of paced, from asking to outcome
 Request = dict[str, Any]
 
 
@@ -103,16 +106,18 @@ class Asking:
         self._bootstrap, self._prefix, self._requests = bootstrap, prefix, requests
         self.mode: Mode = "quiet"
         self.done: list[Heal] = []
-        self._over, self._failure = threading.Event(), ""
+        self._over, self._failure, self._busy = threading.Event(), "", Busy()
         self._thread = threading.Thread(target=self._work)
 
     def __enter__(self) -> Asking:
+        self._busy.__enter__()
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join(_OUTCOME_S + 10)
+        self._busy.__exit__(None, None, None)
         if self._failure:
             raise RuntimeError(self._failure)
 
@@ -130,9 +135,12 @@ class Asking:
             began, mode = time.perf_counter(), self.mode
             if self._over.is_set() or self._failure:
                 break
-            if mode != "quiet":
+            if mode == "busy":
+                self._busy.burn(BUSY_S)
+                self.done.append(Heal(began, time.perf_counter(), adapters=False))
+            elif mode != "quiet":
                 self._heal(producer, reader, f"bench-{mode}-{k}", self._requests[mode])
-            if mode == "paced":
+            if mode in ("paced", "busy"):
                 self._over.wait(max(0.0, began + PACE_S - time.perf_counter()))
         reader.close()
 

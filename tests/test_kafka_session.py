@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -131,6 +132,51 @@ def test_a_rewind_right_after_the_assignment(open_session, feed, wait_for):
     wait_for(lambda: session.take(1, 0.05) or session.assignment(), "an assignment")
     session.rewind()
     assert set(values(take(session, 4, wait_for))) == fed
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_whatever_is_given_back_comes_again_and_in_order(kafka, prefix, open_session, wait_for, seed):
+    topic, n, rng = topic_name("transactions", prefix), 1_500, random.Random(seed)
+    producer = Producer(kafka)
+    for i in range(2 * n):  # more than a client reads ahead: fetches are under way at each seek
+        producer.produce(topic, rng.randbytes(20_000), partition=i % 2)
+        producer.poll(0)
+    assert producer.flush(30) == 0
+    session = open_session()
+    at, done = Counter[int](), Counter[int]()
+
+    def turn() -> bool:
+        nonlocal at, done
+        for record in (taken := session.take(rng.choice([1, 50, 1_000]), 0.5)):
+            assert record.offset == at[record.partition]
+            at[record.partition] += 1
+        match rng.choice(["rewind", "put back", "commit", "go on"]):
+            case "rewind":
+                session.rewind()
+                at = Counter(done)
+            case "put back":
+                back = taken[len(taken) // 2 :]
+                session.put_back(back)
+                at.subtract(record.partition for record in back)
+            case "commit":
+                session.commit([])
+                done = Counter(at)
+        return done == Counter({0: n, 1: n})
+
+    wait_for(turn, "all of them")
+
+
+def test_what_is_held_stays_so_over_a_rewind(open_session, prefix, feed, wait_for):
+    session = open_session()
+    feed(10)
+    take(session, 4, wait_for)
+    session.hold([topic_name("transactions", prefix)])
+    session.rewind()
+    end = time.monotonic() + 2.0
+    while time.monotonic() < end:
+        assert session.take(10, 0.1) == []
+    session.hold([])
+    assert len(take(session, 10, wait_for)) == 10
 
 
 def test_takes_add_up_until_they_are_committed(kafka, prefix, open_session, feed, wait_for):

@@ -261,12 +261,12 @@ class Session:
     def _seek_all(self, back: list[ck.TopicPartition]) -> None:
         deadline = Deadline(self._budget_s)
         try:
+            # Without pause and resume: a seek drops by itself what was fetched before it, and after a resume the
+            # client's thread for that broker often sleeps on for its whole second.
             with WATCHDOG.watching(self._budget_s):
-                self._consumer.pause(back)  # a fetch under way must not deliver across the seek
                 for target in back:
                     self._seek(target, deadline)
                     self._positions[target.topic, target.partition] = target.offset
-                self._consumer.resume(back)
         except ck.KafkaException as exc:
             raise Fatal(f"cannot seek back: {exc.args[0].str()}") from exc
 
@@ -289,7 +289,7 @@ class Session:
         return [(p.topic, p.partition) for p in self._consumer.assignment()]
 
     def hold(self, topics: Collection[str]) -> None:
-        """Take nothing from these topics, and again from all others, until told otherwise; a rewind may end it."""
+        """Take nothing from these topics, and again from all others, until told otherwise."""
         self._held = frozenset(topics)
         assigned = self._consumer.assignment()
         self._consumer.pause([p for p in assigned if p.topic in topics])
