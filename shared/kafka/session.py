@@ -82,6 +82,7 @@ class Session:
         self._pulse = Pulse(kafka, self._consumer, topics[0])
         self._unread = Unread(self._consumer, topics, lambda where, offset: has_record(kafka, *where, offset))
         self._topics, self._held = list(topics), frozenset[str]()
+        self._paused = set[tuple[str, int]]()  # the client keeps a pause while a partition is another's
         self._handed_out = False  # partitions came since we last looked
         self._anew = False  # joined again, and nothing was taken since
         self._join()
@@ -292,8 +293,12 @@ class Session:
         """Take nothing from these topics, and again from all others, until told otherwise."""
         self._held = frozenset(topics)
         assigned = self._consumer.assignment()
-        self._consumer.pause([p for p in assigned if p.topic in topics])
-        self._consumer.resume([p for p in assigned if p.topic not in topics])
+        held = [p for p in assigned if p.topic in topics]
+        freed = [p for p in assigned if p.topic not in topics and (p.topic, p.partition) in self._paused]
+        self._consumer.pause(held)
+        self._consumer.resume(freed)  # of those alone, as a resume can cost a second
+        self._paused.update((p.topic, p.partition) for p in held)
+        self._paused.difference_update((p.topic, p.partition) for p in freed)
 
     def lag(self, topic: str | None = None) -> int:
         """Offsets not yet taken in the assigned partitions, of one topic or of all, as far as the client knows:
