@@ -1,4 +1,4 @@
-"""A process that keeps a core busy for a while whenever it is told to: what a heal costs beside it, is the heal's."""
+"""A process that keeps a core busy for a while whenever it is told to: what latency is beside it is not a heal's."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ import os
 import subprocess
 import sys
 import time
-from types import TracebackType
 
 
 class Busy:
-    """As a context; burn is for one thread at a time."""
+    """As a context; burn is for one thread at a time. No thread: it would hold the lock that the probe needs."""
+
+    def __init__(self) -> None:
+        pipe = subprocess.PIPE
+        self._child = subprocess.Popen([sys.executable, __file__], stdin=pipe, stdout=pipe, text=True)
 
     def __enter__(self) -> Busy:
-        # Not a thread: it would hold the lock that the probe needs.
-        self._child = subprocess.Popen(
-            [sys.executable, "-m", "bench.busy"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._child.terminate()
-        self._child.wait(10)
+        self._child.communicate(timeout=10)
 
     def burn(self, seconds: float) -> None:
-        """Returns when it is over."""
+        """Returns when it is over. Raises RuntimeError: the process has ended."""
         if self._child.stdin is None or self._child.stdout is None:
-            raise RuntimeError("not started")
+            raise RuntimeError("opened without pipes")
         print(seconds, file=self._child.stdin, flush=True)
-        self._child.stdout.readline()
+        if not self._child.stdout.readline():
+            raise RuntimeError("the process that burns has ended")
 
 
 def main() -> None:

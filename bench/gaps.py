@@ -17,8 +17,7 @@ def main() -> None:
     cores = sorted(os.sched_getaffinity(0))
     for busy in (cores[:1], cores):
         children = [
-            subprocess.Popen([sys.executable, "-m", "bench.gaps", str(core)], stdout=subprocess.PIPE, text=True)
-            for core in busy
+            subprocess.Popen([sys.executable, __file__, str(core)], stdout=subprocess.PIPE, text=True) for core in busy
         ]
         told = [child.communicate(timeout=SECONDS + 30)[0].strip() for child in children]
         print(f"{len(busy)} of {len(cores)} cores busy, {SECONDS:g} s: {'; '.join(told)}")

@@ -28,6 +28,7 @@ _OUTCOME_S = 30.0
 
 # busy: no heal, but a process that uses a core for as long, at the pace of paced.
 Mode = Literal["quiet", "paced", "busy", "unpaced"]
+AT_A_PACE: tuple[Mode, ...] = ("paced", "busy")
 BUSY_S = 0.11  # about as long as the heal of paced, from asking to outcome
 Request = dict[str, Any]
 
@@ -102,22 +103,20 @@ class Asking:
     """A thread that asks as `mode` says, which may change at any time; done: every heal so far. A heal that fails is
     an error on the way out."""
 
-    def __init__(self, bootstrap: str, prefix: str, requests: Mapping[Mode, Request]) -> None:
-        self._bootstrap, self._prefix, self._requests = bootstrap, prefix, requests
+    def __init__(self, bootstrap: str, prefix: str, requests: Mapping[Mode, Request], busy: Busy) -> None:
+        self._bootstrap, self._prefix, self._requests, self._busy = bootstrap, prefix, requests, busy
         self.mode: Mode = "quiet"
         self.done: list[Heal] = []
-        self._over, self._failure, self._busy = threading.Event(), "", Busy()
+        self._over, self._failure = threading.Event(), ""
         self._thread = threading.Thread(target=self._work)
 
     def __enter__(self) -> Asking:
-        self._busy.__enter__()
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join(_OUTCOME_S + 10)
-        self._busy.__exit__(None, None, None)
         if self._failure:
             raise RuntimeError(self._failure)
 
@@ -140,7 +139,7 @@ class Asking:
                 self.done.append(Heal(began, time.perf_counter(), adapters=False))
             elif mode != "quiet":
                 self._heal(producer, reader, f"bench-{mode}-{k}", self._requests[mode])
-            if mode in ("paced", "busy"):
+            if mode in AT_A_PACE:
                 self._over.wait(max(0.0, began + PACE_S - time.perf_counter()))
         reader.close()
 

@@ -16,7 +16,8 @@ import numpy as np
 import orjson
 
 from bench import heals, world
-from bench.heals import Asking, Heal, Mode
+from bench.busy import Busy
+from bench.heals import AT_A_PACE, Asking, Heal, Mode
 
 RATE = 50.0
 WARM_S = 15.0  # joins, first transactions, and the broker compiles what is hot; not counted
@@ -25,7 +26,6 @@ BLOCK_S: dict[Mode, float] = {"quiet": 5.0, "paced": 10.0, "busy": 10.0, "unpace
 SETTLE_S = 0.5  # at the beginning of each block, not counted
 AFTER_S = 0.1  # messages that come so soon after a heal count as messages during it
 MODES: tuple[Mode, ...] = ("quiet", "paced", "busy", "unpaced")
-IN_FLIGHT: tuple[Mode, ...] = ("paced", "busy")  # of these only messages during a heal count
 
 
 class Block(NamedTuple):
@@ -50,7 +50,9 @@ def run(
         requests: dict[Mode, heals.Request] = {
             "paced": heals.diagnosis(bootstrap, prefix, bundle), "unpaced": heals.reference(bootstrap, prefix, bundle),
         }  # fmt: skip
-        with Asking(bootstrap, prefix, requests) as asking, Probe(bootstrap, prefix) as probe:
+        with (
+            Busy() as busy, Asking(bootstrap, prefix, requests, busy) as asking, Probe(bootstrap, prefix) as probe,
+        ):  # fmt: skip
             blocks = [_block(asking, mode) for mode in (*MODES, *_order(cycles))][len(MODES) :]
     found: dict[str, float] = {}
     for mode in MODES:
@@ -84,7 +86,7 @@ def counted(block: Block, seen: Sequence[tuple[float, float]], done: Sequence[He
     return [
         (visible - sent) * 1_000
         for sent, visible in seen[first:end]
-        if block.mode not in IN_FLIGHT or any(h.asked < visible and sent < h.done + AFTER_S for h in near)
+        if block.mode not in AT_A_PACE or any(h.asked < visible and sent < h.done + AFTER_S for h in near)
     ]
 
 

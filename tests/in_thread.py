@@ -22,25 +22,32 @@ SERVICES: dict[str, tuple[ModuleType, type[ServiceSettings]]] = {
 
 
 @contextmanager
-def in_thread(serve: Callable[[Callable[[], bool]], None]) -> Iterator[None]:
-    """serve(stop) until the block is left."""
-    stop, failed = threading.Event(), list[BaseException]()
+def catching(serve: Callable[[Callable[[], bool]], None], patience_s: float) -> Iterator[list[BaseException]]:
+    """serve(stop) until the block is left, and ended within so long after it; what it raised is for the test."""
+    stop, raised = threading.Event(), list[BaseException]()
 
     def body() -> None:
         try:
             serve(stop.is_set)
         except BaseException as exc:  # noqa: BLE001 - shown by the test's own thread
-            failed.append(exc)
+            raised.append(exc)
 
     thread = threading.Thread(target=body)
     thread.start()
     try:
-        yield
+        yield raised
     finally:
         stop.set()
-        thread.join(30)
-    assert not thread.is_alive()
-    assert failed == []
+        thread.join(patience_s)
+        assert not thread.is_alive()
+
+
+@contextmanager
+def in_thread(serve: Callable[[Callable[[], bool]], None]) -> Iterator[None]:
+    """serve(stop) until the block is left; that it raises nothing is part of the test."""
+    with catching(serve, 30) as raised:
+        yield
+    assert raised == []
 
 
 @contextmanager

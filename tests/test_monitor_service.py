@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from in_thread import catching
 from monitor_kit import LOCKSTEP, finished, fresh, labels, prediction
 
 from monitor import service
@@ -68,22 +68,8 @@ def process(kafka: Mapping[str, str], bundle_dir: Path, log: Path, **given: Any)
 @contextmanager
 def thread(kafka: Mapping[str, str], bundle: Bundle, **given: Any) -> Iterator[list[BaseException]]:
     """A monitor in this process, stopped cleanly when the block is left; what it raised."""
-    stop, raised = threading.Event(), list[BaseException]()
-
-    def body() -> None:
-        try:
-            service.run(MonitorSettings(**given), kafka, bundle, stop.is_set)
-        except BaseException as exc:  # noqa: BLE001 - handed to the test, which looks at it
-            raised.append(exc)
-
-    runner = threading.Thread(target=body)
-    runner.start()
-    try:
+    with catching(lambda stop: service.run(MonitorSettings(**given), kafka, bundle, stop), PATIENCE_S) as raised:
         yield raised
-    finally:
-        stop.set()
-        runner.join(PATIENCE_S)
-        assert not runner.is_alive()
 
 
 def publish(kafka: Mapping[str, str], prefix: str, records: Sequence[Input]) -> None:
