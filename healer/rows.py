@@ -77,11 +77,11 @@ class RowReader:
         ):
             self._check(ranges, topic, field)
         try:
-            batches = [r for span in merged(request.transactions) for r in self._fetch(span, deadline)]
-            answers = [r for span in merged(request.labels) for r in self._fetch(span, deadline)]
+            records = self._fetch([*request.transactions, *request.labels], deadline)
         except TimedOut as exc:
             raise Refused(f"rows-late: {exc} (HEALER_FETCH_BUDGET_S {self._budget_s:g})") from exc
-        return batches, answers
+        of = {topic: [r for r in records if r.topic == topic] for topic in (self._transactions, self._labels)}
+        return of[self._transactions], of[self._labels]
 
     def close(self) -> None:
         """Close the client."""
@@ -105,11 +105,13 @@ class RowReader:
                 f"too-many-rows: {offsets} offsets, at most {self._rows_max} rows are read (HEALER_ROWS_MAX)", field
             )
 
-    def _fetch(self, span: OffsetRange, deadline: Deadline) -> list[Taken]:
-        found = self._fetcher.fetch(span, deadline)
-        if not found:
-            raise Refused(f"rows-gone: no record in {span.start}..{span.end} of {span.topic}[{span.partition}]")
-        return found
+    def _fetch(self, ranges: Iterable[OffsetRange], deadline: Deadline) -> list[Taken]:
+        found = []
+        for span, taken in self._fetcher.fetch_all(merged(ranges), deadline):
+            if not taken:
+                raise Refused(f"rows-gone: no record in {span.start}..{span.end} of {span.topic}[{span.partition}]")
+            found += taken
+        return sorted(found, key=lambda r: (r.partition, r.offset))
 
 
 def merged(ranges: Iterable[OffsetRange]) -> list[OffsetRange]:

@@ -37,14 +37,21 @@ class RowFetcher:
         Fatal."""
         where = {(w[1].partition, w[1].offset): w for w in wanted if w[1].topic == self._topic}
         deadline, found = Deadline(self._budget_s), dict[Where, Array]()
-        for span in spans(self._topic, sorted(where)):
-            for taken in self._records(span, deadline):
-                asked = where.get((taken.partition, taken.offset))
-                if asked is not None and (rows := rows_of(taken.value, asked[0], self._d)) is not None:
-                    found[asked] = rows
+        for taken in self._records(list(spans(self._topic, sorted(where))), deadline):
+            asked = where.get((taken.partition, taken.offset))
+            if asked is not None and (rows := rows_of(taken.value, asked[0], self._d)) is not None:
+                found[asked] = rows
         return found
 
-    def _records(self, span: OffsetRange, deadline: Deadline) -> list[Taken]:
+    def _records(self, wanted: Sequence[OffsetRange], deadline: Deadline) -> Iterator[Taken]:
+        try:
+            for _, records in self._fetcher.fetch_all(wanted, deadline):
+                yield from records
+        except Refused:  # of one, and the others are read again
+            for span in wanted:
+                yield from self._left(span, deadline)
+
+    def _left(self, span: OffsetRange, deadline: Deadline) -> list[Taken]:
         try:
             return self._fetcher.fetch(span, deadline)
         except Refused:  # retention took some, or all

@@ -20,6 +20,12 @@ class Deaf:
     def list_topics(self, topic: str, /, *, timeout: float) -> None:
         raise KafkaException(KafkaError(KafkaError._TRANSPORT))
 
+    def assign(self, _partitions: object) -> None:
+        """Nobody is asked."""
+
+    def unassign(self) -> None:
+        """Nor here."""
+
 
 class Sound:
     def list_topics(self, topic: str, /, *, timeout: float) -> None:
@@ -64,7 +70,7 @@ def test_a_fetcher_that_has_lost_its_brokers_does_not_call_rows_late(kafka, pref
         raise TimedOut("no answer")
 
     with closing(Fetcher(kafka, "test")) as fetcher:
-        monkeypatch.setattr(fetcher, "_fetch", late)
+        monkeypatch.setattr(fetcher, "_read", late)
         first = fetcher._consumer
         with pytest.raises(TimedOut):
             fetcher.fetch(wanted, Deadline(1.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 
 import pytest
@@ -62,6 +63,61 @@ def test_a_range_is_read_exactly_across_holes(kafka, holed, wait_for):
         for _ in range(20):  # the end of one range is not taken for the end of the next
             assert len(fetch(0, 7)) == 3
             assert len(fetch(4, 6)) == 2
+
+
+def test_many_ranges_are_read_each_exactly(kafka, prefix, wait_for):
+    """Of every size up to far more than a request brings, with what lies between and behind them left out."""
+    topic, rng = topic_name("transactions", prefix), random.Random(7)
+    producer = Producer({**kafka, "transactional.id": f"{prefix}-many", "message.max.bytes": 4 * 1024 * 1024})
+    producer.init_transactions(10)
+    assert list_topics(kafka)[topic] > 1
+    parts, sent, known = list_topics(kafka)[topic], dict[tuple[int, int], bytes](), set[tuple[int, int]]()
+
+    def keep(_error, message):
+        sent[message.partition(), message.offset()] = message.value()
+
+    for n in range(12):
+        producer.begin_transaction()
+        for _ in range(20):
+            size = rng.choice([10, 1_000, 20_000, 300_000])
+            producer.produce(topic, rng.randbytes(size), partition=rng.randrange(parts), on_delivery=keep)
+        producer.flush(10)
+        if n % 4 == 3:
+            gone = [at for at in sent if at not in known]
+            producer.abort_transaction(10)
+            for at in gone:
+                del sent[at]
+        else:
+            producer.commit_transaction(10)
+        known = set(sent)
+    ends = {p: max(o for q, o in sent if q == p) + 1 for p in range(parts)}
+    wait_for(lambda: all(watermarks(kafka, topic)[p][1] >= end for p, end in ends.items()), "the markers")
+    with closing(Fetcher(kafka, "fetcher")) as fetcher:
+        for _ in range(15):
+            wanted = []
+            for p, end in ends.items():
+                cuts = sorted(rng.sample(range(end + 1), k=min(end + 1, 2 * rng.randint(0, 3))))
+                wanted += [
+                    OffsetRange(topic=topic, partition=p, start=a, end=b)
+                    for a, b in zip(cuts[::2], cuts[1::2], strict=True)
+                ]
+            rng.shuffle(wanted)
+            found = list(fetcher.fetch_all(wanted, Deadline(30)))
+            assert sorted(map(repr, wanted)) == sorted(repr(span) for span, _ in found)
+            for span, records in found:
+                there = [(o, v) for (p, o), v in sorted(sent.items()) if p == span.partition]
+                assert [(r.offset, r.value) for r in records] == [r for r in there if span.start <= r[0] < span.end]
+
+
+def test_a_range_that_is_gone_is_named_among_others(kafka, holed, wait_for):
+    wait_for(lambda: watermarks(kafka, holed)[0] == (0, 7), "the markers")
+    wanted = [OffsetRange(topic=holed, partition=0, start=a, end=b) for a, b in ((0, 1), (4, 9))]
+    with closing(Fetcher(kafka, "fetcher")) as fetcher:
+        found = fetcher.fetch_all(wanted, Deadline(10))
+        assert [r.value for r in next(found)[1]] == [b"a"]
+        with pytest.raises(Refused, match=r"^rows-gone: offsets 4\.\.9"):
+            next(found)
+        assert len(fetcher.fetch(wanted[0], Deadline(10))) == 1  # of use as before
 
 
 @pytest.mark.parametrize(("start", "end"), [(0, 8), (100, 101)])
