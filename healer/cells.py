@@ -43,8 +43,10 @@ def cells_of(profile: Profile, column: int, values: Floats) -> Cells:
             edges = edges[:: math.ceil(len(edges) / (2 * len(QUANTILES)))]
     else:
         at = np.clip(np.round(QUANTILES * n).astype(int), 1, n - 1)
-        edges = np.unique((ordered[at - 1] + ordered[at]) / 2)
-        edges = edges[np.searchsorted(ordered, edges) > 0]
+        lower = np.unique(ordered[at - 1])
+        lower = lower[lower < ordered[-1]]
+        # Never on a value that repeats: what rounding does to a change would tip all of it over the edge.
+        edges = np.unique((lower + ordered[np.searchsorted(ordered, lower, "right")]) / 2)
     inner = np.searchsorted(ordered, edges, "right")
     return Cells(edges, np.diff(np.concatenate([[0], inner, [n]])).astype(np.float64))
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from healer.atoms import carrying, has_atoms
 from healer.cells import Cells, class_cells, g2
 from shared.alignment import Floats
 from shared.profile import Profile
@@ -22,6 +23,7 @@ UNIT_REACH = np.minimum(0.3, 0.1 * np.abs(np.log(UNITS)))  # |ln(factor / scale)
 UNIT_SLACK = 15.0 * np.minimum(1.0, (np.log(UNITS) / math.log(10)) ** 2)
 QUARTILES = np.array([0.25, 0.5, 0.75])
 SAME = 1e-6  # relative: an adapter holds its scale as float32
+AS_WELL = 10.0  # G2 that a change which carries atoms to atoms may fit worse: no other does by chance
 BOTH = 12.0  # further penalty for a shift and a scale
 
 
@@ -84,6 +86,8 @@ def fit_column(profile: Profile, column: int, cells: Cells, values: Floats, rate
         return still
     few = Moves(*(v[odd] for v in still))
     found = _search(profile, column, cells, rates[odd], few, (float(middle), float(high - low)))
+    if has_atoms(profile, column):
+        found = _on_atoms(profile, column, cells, values, rates[odd], found)
     out = Moves(*(v.copy() for v in still))
     for whole, part in zip(out, found, strict=True):
         whole[odd] = part
@@ -104,6 +108,23 @@ def _search(profile: Profile, column: int, cells: Cells, rates: Floats, best: Mo
         best = _cheaper(best, Moves(g, np.zeros_like(b), b, np.full_like(b, pays)))
     a, b, g = _shift_and_scale(profile, column, cells, rates, then[:, 1], middle, spread, ratio)
     return _cheaper(best, Moves(g, a, b, np.full_like(a, pays + BOTH)))
+
+
+def _on_atoms(profile: Profile, column: int, cells: Cells, values: Floats, rates: Floats, moves: Moves) -> Moves:
+    """A shift, and a scale that is no unit, such that values of the reference meet values that arrived, where that
+    explains the column as well."""
+    out = Moves(*(v.copy() for v in moves))
+    for i in np.flatnonzero(moves.paid > 0):
+        a, b = float(moves.a[i]), float(moves.b[i])
+        if is_unit(b):
+            continue
+        met = carrying(profile, column, values, a, b, shift=a != 0)[None]
+        if met.size:
+            pair = (met, np.full_like(met, b)) if a != 0 else (np.zeros_like(met), met)
+            g = g2_at(profile, column, cells, rates[i : i + 1], *pair)[0]
+            if g.min() <= moves.g2[i] + AS_WELL:
+                out.g2[i], out.a[i], out.b[i] = g.min(), pair[0][0, g.argmin()], pair[1][0, g.argmin()]
+    return out
 
 
 def _cheaper(one: Moves, other: Moves) -> Moves:
