@@ -280,6 +280,27 @@ def test_fenced_and_robbed_of_its_partitions_in_one_poll(open_session, wait_for,
         session.take(10, 0.05)
 
 
+def test_a_record_that_the_client_complains_of_twice_is_stepped_over_once(open_session, prefix, wait_for, monkeypatch):
+    session = open_session()
+    wait_for(lambda: session.take(1, 0.05) or session.assignment(), "it has partitions")
+    topic, real = topic_name("transactions", prefix), session._consumer
+
+    class Complaint:
+        error = staticmethod(lambda: KafkaError(KafkaError._BAD_COMPRESSION, "cannot be unpacked"))
+        topic, partition, offset = staticmethod(lambda: topic), staticmethod(lambda: 0), staticmethod(lambda: 0)
+
+    class Complaining:
+        poll = staticmethod(lambda timeout_s: Complaint())
+        consume = staticmethod(lambda most, timeout_s: [Complaint(), Complaint()])
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(real, name)
+
+    monkeypatch.setattr(session, "_consumer", Complaining())
+    assert [r[:3] for r in session.take(10, 0.05)] == [(topic, 0, 0)]
+    assert [r[:3] for r in session.take(10, 0.05)] == [(topic, 0, 1)]
+
+
 def test_partitions_move_to_a_second_replica(kafka, prefix, open_session, feed, copies, read_topic, wait_for):
     fed = feed(40)
     first = open_session("s0")
