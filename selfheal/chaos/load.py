@@ -7,12 +7,13 @@ is written to a journal, line by line: whoever kills brokers can be held to it.
 from __future__ import annotations
 
 import itertools
+import logging
 import random
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 
@@ -21,6 +22,7 @@ from producer.pace import Pace
 from producer.service import encode_batch
 from selfheal.chaos.drifts import Stream
 from selfheal.process import Stop, end_with_parent, stop_on_signals
+from shared.errors import Fatal
 from shared.kafka import Out, Writer
 from shared.records import Policy, encode
 from shared.settings import kafka_settings
@@ -29,7 +31,9 @@ from shared.topics import topic_name
 
 JUNK_SHARE, JUNK_LABELS_SHARE, NEVER_LABELLED = 0.03, 0.03, 0.02
 FLUSH_EVERY_S = 0.5
-PATIENCE_S = 120.0  # for a broker that is down
+FLUSH_S = 60.0  # for a broker that is down
+PATIENCE_S = 120.0  # for the load's end, and for reading what it sent
+log = logging.getLogger("load")
 
 
 class Spec(msgspec.Struct, frozen=True):
@@ -60,15 +64,49 @@ def junk(rng: random.Random, good: bytes) -> bytes | None:
     return rng.choice(kinds)()
 
 
+class Sender:
+    """Sends to the broker, and writes to the journal the keys that it acknowledged."""
+
+    def __init__(self, kafka: Mapping[str, Any], journal: TextIO) -> None:
+        self._kafka, self._journal = kafka, journal
+        self._unsure: list[str] = []
+        self._settled = time.monotonic()
+        self._writer = self._opened()
+
+    def _opened(self) -> Writer:
+        return Writer(self._kafka, "chaos-load", budget_s=FLUSH_S)
+
+    def send(self, out: Out, key: str | None = None) -> None:
+        """key: for the journal. Raises TimedOut, Fatal."""
+        self._writer.send(out)
+        if key is not None:
+            self._unsure.append(key)
+
+    def settle(self, every_s: float = 0.0) -> None:
+        """Wait until all is acknowledged, where it last was so long ago. A client that is not told of all in time is
+        given up for another, as a service would be that ends and is started again: what it still held may be on the
+        topic or not, and nobody is held to it. Raises OperatorError: no broker for the other one either."""
+        if time.monotonic() - self._settled < every_s:
+            return
+        try:
+            self._writer.flush()
+            self._journal.writelines(f"{key}\n" for key in self._unsure)
+            self._journal.flush()
+        except Fatal as exc:
+            log.warning("another client: %s", exc)
+            self._writer = self._opened()
+        self._settled, self._unsure = time.monotonic(), []
+
+
 def run(kafka: Mapping[str, Any], spec: Spec, stop: Callable[[], bool]) -> None:
-    """Send until stop(); then the labels that are still due, and all is acknowledged. Raises Fatal, TimedOut."""
+    """Send until stop(); then the labels that are still due. Raises Fatal, TimedOut."""
     rng = random.Random(spec.seed)
     stream = Stream(spec.seed, spec.policy)
     labels = LabelQueue(LabelPlan(delay=5, audit_share=0.1, audit_delay=1, seed=spec.seed))
     transactions, answers = topic_name("transactions", spec.prefix), topic_name("labels", spec.prefix)
-    writer, pace = Writer(kafka, "chaos-load", budget_s=PATIENCE_S), Pace(spec.rate)
-    flushed, unsure = time.monotonic(), []
+    pace = Pace(spec.rate)
     with Path(spec.journal).open("w", encoding="utf-8") as journal:
+        sender = Sender(kafka, journal)
         for k in itertools.count(1):
             if not pace.wait(k, stop):
                 break
@@ -78,23 +116,17 @@ def run(kafka: Mapping[str, Any], spec: Spec, stop: Callable[[], bool]) -> None:
             value: bytes | None = encode_batch(batch, batch_id, ids, wall_clock())
             if bad := rng.random() < JUNK_SHARE:
                 value = junk(rng, value or b"")
-            writer.send(Out(transactions, batch_id, value))
-            unsure.append(batch_id)
+            sender.send(Out(transactions, batch_id, value), batch_id)
             due = [] if bad or batch.labels is None or rng.random() < NEVER_LABELLED else labels.add(
                 batch_id, ids, batch.labels
             )  # fmt: skip
             for each in due:
                 spoilt = rng.random() < JUNK_LABELS_SHARE
-                writer.send(Out(answers, each.batch_id, b'{"batch_id": 7}' if spoilt else encode(each)))
-            if time.monotonic() - flushed >= FLUSH_EVERY_S:
-                writer.flush()
-                journal.writelines(f"{each}\n" for each in unsure)
-                journal.flush()
-                flushed, unsure = time.monotonic(), []
+                sender.send(Out(answers, each.batch_id, b'{"batch_id": 7}' if spoilt else encode(each)))
+            sender.settle(FLUSH_EVERY_S)
         for each in labels.rest():
-            writer.send(Out(answers, each.batch_id, encode(each)))
-        writer.close()
-        journal.writelines(f"{each}\n" for each in unsure)
+            sender.send(Out(answers, each.batch_id, encode(each)))
+        sender.settle()
 
 
 def main() -> None:
