@@ -48,7 +48,7 @@ class Fetcher:
         the second of each, and so on. Raises as fetch, for the first range that cannot be had."""
         left = [span for span in wanted if span.start < span.end]
         while left:
-            turn: dict[tuple[str, int], OffsetRange] = {}
+            turn: dict[Where, OffsetRange] = {}
             for span in left:
                 turn.setdefault((span.topic, span.partition), span)
             left = [span for span in left if turn[span.topic, span.partition] is not span]

@@ -127,8 +127,8 @@ class Session:
             if error is None:
                 good.append(plain(message))
             elif (junk := stand_in(error, message, self._position)) is not None:
-                # The client may have complained of it more than once before we looked.
-                skipped += [] if any(r[:3] == junk[:3] for r in skipped) else [junk]
+                if not any(r[:3] == junk[:3] for r in skipped):  # the client may complain of one more than once
+                    skipped.append(junk)
             else:  # first: one that was fenced also loses its partitions, and hears why only once
                 refuse(error, message, self._group)
         if moved and (good or held_some):
