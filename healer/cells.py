@@ -14,6 +14,7 @@ from shared.alignment import Floats
 from shared.profile import Profile
 
 QUANTILES = np.array([0.01, 0.03, 0.06, *np.arange(0.1, 0.91, 0.05), 0.94, 0.97, 0.99])
+NEAR = 1e-6  # relative: values undone by a scale that an adapter holds as float32
 PSEUDO = 0.5  # rows added to each cell of the reference, so that no cell is impossible
 
 
@@ -38,7 +39,8 @@ def cells_of(profile: Profile, column: int, values: Floats) -> Cells:
     n = len(ordered)
     if column < profile.d and profile.discrete(column):
         atoms = np.union1d(np.concatenate(profile.columns[column]), ordered)
-        edges = (atoms[1:] + atoms[:-1]) / 2
+        apart = np.diff(atoms) > NEAR * (np.abs(atoms[1:]) + profile.deviation[column])
+        edges = ((atoms[1:] + atoms[:-1]) / 2)[apart]
         if len(edges) > 2 * len(QUANTILES):
             edges = edges[:: math.ceil(len(edges) / (2 * len(QUANTILES)))]
     else:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from healer.atoms import carrying, has_atoms
+from healer.atoms import absent, carrying, carrying_few, has_atoms
 from healer.cells import Cells, class_cells, g2
 from shared.alignment import Floats
 from shared.profile import Profile
@@ -24,6 +24,7 @@ UNIT_SLACK = 15.0 * np.minimum(1.0, (np.log(UNITS) / math.log(10)) ** 2)
 QUARTILES = np.array([0.25, 0.5, 0.75])
 SAME = 1e-6  # relative: an adapter holds its scale as float32
 AS_WELL = 10.0  # G2 that a change which carries atoms to atoms may fit worse: no other does by chance
+ABSENT = 5.0  # rows that should have arrived with values of which none did: by chance with probability .007
 BOTH = 12.0  # further penalty for a shift and a scale
 
 
@@ -72,22 +73,25 @@ def unmoved(profile: Profile, column: int, cells: Cells, rates: Floats) -> Float
 
 
 def fit_column(profile: Profile, column: int, cells: Cells, values: Floats, rates: Floats) -> Moves:
-    """values (n,) as fed, cells of them, rates (P,). Unchanged where the column is discrete, or nothing to explain."""
+    """values (n,) as fed, cells of them, rates (P,). Unchanged where there is nothing to explain, or two values."""
     if profile.one_law[column] and len(rates) > 1:  # the rate makes no difference
         return Moves(*(np.repeat(v, len(rates)) for v in fit_column(profile, column, cells, values, rates[:1])))
     bar = penalty(profile.d) + 0.5 * len(cells.edges)
     zero = np.zeros(len(rates))
     still = Moves(unmoved(profile, column, cells, rates), zero, zero + 1, zero)
     odd = still.g2 > bar
-    if profile.discrete(column) or not odd.any():
+    if not profile.movable(column) or not odd.any():
         return still
-    low, middle, high = np.quantile(values, QUARTILES)
-    if high - low <= 1e-9 * profile.deviation[column]:
-        return still
-    few = Moves(*(v[odd] for v in still))
-    found = _search(profile, column, cells, rates[odd], few, (float(middle), float(high - low)))
-    if has_atoms(profile, column):
-        found = _on_atoms(profile, column, cells, values, rates[odd], found)
+    best = Moves(*(v[odd] for v in still))
+    if profile.discrete(column):
+        found = _of_few(profile, column, cells, values, rates[odd], best)
+    else:
+        low, middle, high = np.quantile(values, QUARTILES)
+        if high - low <= 1e-9 * profile.deviation[column]:
+            return still
+        found = _search(profile, column, cells, rates[odd], best, (float(middle), float(high - low)))
+        if has_atoms(profile, column):
+            found = _on_atoms(profile, column, cells, values, rates[odd], found)
     out = Moves(*(v.copy() for v in still))
     for whole, part in zip(out, found, strict=True):
         whole[odd] = part
@@ -118,13 +122,27 @@ def _on_atoms(profile: Profile, column: int, cells: Cells, values: Floats, rates
         a, b = float(moves.a[i]), float(moves.b[i])
         if is_unit(b):
             continue
-        met = carrying(profile, column, values, a, b, shift=a != 0)[None]
-        if met.size:
-            pair = (met, np.full_like(met, b)) if a != 0 else (np.zeros_like(met), met)
-            g = g2_at(profile, column, cells, rates[i : i + 1], *pair)[0]
+        shifts, scales = carrying(profile, column, values, a, b, shift=a != 0)
+        if shifts.size:
+            g = g2_at(profile, column, cells, rates[i : i + 1], shifts[None], scales[None])[0]
             if g.min() <= moves.g2[i] + AS_WELL:
-                out.g2[i], out.a[i], out.b[i] = g.min(), pair[0][0, g.argmin()], pair[1][0, g.argmin()]
+                out.g2[i], out.a[i], out.b[i] = g.min(), shifts[g.argmin()], scales[g.argmin()]
     return out
+
+
+def _of_few(profile: Profile, column: int, cells: Cells, values: Floats, rates: Floats, best: Moves) -> Moves:
+    """The cheapest of `best` (unchanged) and of what carries the column's few values to those that arrived."""
+    shifts, scales = carrying_few(profile, column, values)
+    if not shifts.size:
+        return best
+    unit = UNITS[np.abs(np.log(UNITS) - np.log(scales)[:, None]).argmin(axis=1)]
+    scales = np.where((shifts == 0) & (np.abs(scales / unit - 1) < SAME), unit, scales)
+    paid = penalty(profile.d) + np.where((shifts != 0) & (scales != 1), BOTH, 0.0)
+    g = g2_at(profile, column, cells, rates, shifts[None], scales[None])
+    g = np.where(absent(profile, column, values, shifts, scales, rates) > ABSENT, np.inf, g)
+    at = (g + paid).argmin(axis=1)
+    rows = np.arange(len(rates))
+    return _cheaper(best, Moves(g[rows, at], shifts[at], scales[at], paid[at]))
 
 
 def _cheaper(one: Moves, other: Moves) -> Moves:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from healer.cells import Cells, cells_of, class_cells, g2
 from healer.explain import SCORE_WEIGHT, Window, rates_looked_at
 from healer.fit import unit_favour
-from healer.knowledge import NUDGES, Knowledge
+from healer.knowledge import Knowledge
 from shared.alignment import Alignment, Floats, log_odds
 from shared.profile import known_rows
 
@@ -47,21 +47,21 @@ def effect_of(knowledge: Knowledge, window: Window, alignment: Alignment) -> Eff
     profile = knowledge.profile
     outcomes = Outcomes(knowledge, alignment)
     rates = np.append(rates_looked_at(profile.fraud_rate, 12), [alignment.fraud_rate, profile.fraud_rate])
-    still = len(NUDGES) // 2
-    likeliest = outcomes.at(0, np.array([still]), np.array([still]), np.array([alignment.fraud_rate]))
+    still = np.array([knowledge.still(0)])
+    likeliest = outcomes.at(0, still, still, np.array([alignment.fraud_rate]))
     found, parted = [likeliest], [np.array([True])]
     score_cells = window.cells_of_score(alignment)
     # Where units are all there is to undo, fraud that changed at the same time elsewhere is a coincidence.
     units = [_favour(alignment, f) for f in alignment.moved] if alignment.fraud_rate == profile.fraud_rate else []
     aside = min(units, default=0.0)
-    for f in knowledge.informative:
+    for f in [*knowledge.informative, *(f for f in alignment.moved if profile.discrete(f))]:
         values = (window.rows[:, f] - alignment.shift[f]) / alignment.scale[f]
         parts = PARTS + (_favour(alignment, f) if f in alignment.moved else aside)
         twofold = alignment.shift[f] != 0 and alignment.scale[f] != 1
         within = ALLOWED_TWOFOLD if twofold else ALLOWED
         i, j, k = allowed(knowledge, f, cells_of(profile, f, values), score_cells, rates, parts, within)
         found.append(outcomes.at(f, i, j, rates[k]))
-        parted.append((i != still) | (j != still))
+        parted.append((i != knowledge.still(f)) | (j != knowledge.still(f)))
     all_ = np.concatenate(found, axis=1)  # (6, worlds)
     best = all_[:, 0]
     # Where both classes are as they were and the rate is left alone, undoing gives what the network was trained for: if
@@ -91,7 +91,8 @@ def allowed(
     """Indices (normals' nudge, frauds' nudge, rate) of the worlds within so much of the best. cells: of the repaired
     feature; score_cells: of the repaired score; parts: what a world pays in which the classes parted."""
     profile = knowledge.profile
-    edges = cells.edges[None] - NUDGES[:, None] * profile.deviation[feature]
+    nudges = knowledge.nudges(feature)
+    edges = cells.edges[None] - nudges[:, None] * profile.deviation[feature]
     total = _mixed(cells, *class_cells(profile, feature, edges), rates, profile.known(feature, rates))
     normal_rows, fraud_rows = (s.shape[1] for s in knowledge.nudged(feature))
     normal, fraud = (_shares(scores, score_cells.edges) for scores in knowledge.nudged(feature))
@@ -99,7 +100,7 @@ def allowed(
     total += SCORE_WEIGHT * _mixed(score_cells, normal, fraud, rates, known)
     vague = cells.degrees * np.log1p(cells.n / profile.known(feature, rates))
     vague += SCORE_WEIGHT * score_cells.degrees * np.log1p(cells.n / known)
-    total += vague[:, None, None] + _unlikely(rates, profile.fraud_rate, parts)
+    total += vague[:, None, None] + _unlikely(rates, nudges, profile.fraud_rate, parts)
     k, i, j = np.nonzero(total <= total.min() + within)
     return i, j, k
 
@@ -109,11 +110,11 @@ def _favour(alignment: Alignment, feature: int) -> float:
     return unit_favour(alignment.scale[feature]) if alignment.shift[feature] == 0 else 0.0
 
 
-def _unlikely(rates: Floats, trained_rate: float, parts: float) -> Floats:
+def _unlikely(rates: Floats, nudges: Floats, trained_rate: float, parts: float) -> Floats:
     """(rates, nudges of normals, nudges of frauds) -2 ln of how likely such a world is beforehand: log odds of fraud
     change by 1.5, classes part by 1.4 deviations (one standard deviation each), and most often not at all."""
     odds = (np.log(rates / (1 - rates)) - log_odds(trained_rate)) / ODDS_CHANGE
-    apart = (NUDGES[:, None] - NUDGES[None]) / PARTING
+    apart = (nudges[:, None] - nudges[None]) / PARTING
     return np.asarray((odds**2)[:, None, None] + (apart**2 + parts * (apart != 0))[None])
 
 
@@ -142,7 +143,7 @@ class Outcomes:
         """(6, worlds): accuracy and cost frozen, the same repaired, the same as if nothing had drifted but the rate."""
         before = [self._flagged(c, feature, at, frozen=True) for c, at in enumerate((i, j))]  # (2 cuts, worlds)
         after = [self._flagged(c, feature, at, frozen=False) for c, at in enumerate((i, j))]
-        still = np.full_like(i, len(NUDGES) // 2)
+        still = np.full_like(i, self.knowledge.still(feature))
         clean = [(self.knowledge.nudged(feature)[c][still] > self.cuts[:, None, None]).mean(axis=2) for c in (0, 1)]
         return np.concatenate([self._worth(rates, *pair) for pair in (before, after, clean)])
 
@@ -168,7 +169,7 @@ class Outcomes:
         """(used nudges, rows) what the network makes of the rows as they would be fed."""
         rows = self.knowledge.rows[label]
         many = np.repeat(rows[None], len(used), axis=0)
-        many[:, :, feature] += (NUDGES[used] * self.profile.deviation[feature])[:, None]
+        many[:, :, feature] += (self.knowledge.nudges(feature)[used] * self.profile.deviation[feature])[:, None]
         fed = np.array(self.alignment.shift) + np.array(self.alignment.scale) * many.reshape(-1, rows.shape[1])
         if self.alignment.order:
             ordered = np.empty_like(fed)

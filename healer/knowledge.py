@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from healer.atoms import steps
 from healer.cells import cells_of, class_cells, g2, surprise
 from shared.alignment import Floats
 from shared.bundle import Bundle
@@ -35,6 +36,7 @@ class Knowledge:
         self.names = (*(names or (f"feature {f}" for f in range(profile.d))), "the score")
         self._seed = seed
         self._misfit: dict[int, float] = {}
+        self._steps: dict[int, Floats] = {}
         self._nudged: dict[int, tuple[Floats, Floats]] = {}
         self.usual_orders: dict[int, list[float]] = {}  # by rows: what healer/columns.py compares with
         rng = np.random.default_rng(seed)
@@ -56,7 +58,7 @@ class Knowledge:
 
     @property
     def informative(self) -> list[int]:
-        """The features that tell the classes apart best; continuous ones only."""
+        """The features that tell the classes apart best; not those of few values."""
         profile = self.profile
         first = np.argsort(-profile.separation)[:INFORMATIVE].tolist()
         tells = (profile.separation > TELLS) & ~profile.one_law[:-1]
@@ -85,18 +87,32 @@ class Knowledge:
         statistic = float(g2(cells, (1 - rate) * normal + rate * fraud, known)) * (1 + size / self.profile.n)
         return surprise(statistic, cells.degrees)
 
+    def nudges(self, feature: int) -> Floats:
+        """(k,) reference deviations by which a class may have moved on its own, ascending, 0 in the middle. Values that
+        are few and all known do not lie between those that are known."""
+        if not self.profile.discrete(feature):
+            return NUDGES
+        if feature not in self._steps:
+            found = steps(self.profile, feature, len(NUDGES) // 2) / float(self.profile.deviation[feature])
+            self._steps[feature] = found[np.abs(found) <= NUDGES[-1]]
+        return self._steps[feature]
+
+    def still(self, feature: int) -> int:
+        """Which of its nudges moves nothing."""
+        return len(self.nudges(feature)) // 2
+
     def nudged(self, feature: int) -> tuple[Floats, Floats]:
-        """Scores (41, m) of the labelled normals and frauds with the feature moved by NUDGES deviations."""
+        """Scores (k, m) of the labelled normals and frauds with the feature moved by its nudges."""
         if feature not in self._nudged:
-            step = NUDGES * self.profile.deviation[feature]
+            step = self.nudges(feature) * self.profile.deviation[feature]
             normal, fraud = self.rows
             self._nudged[feature] = self._moved(normal, feature, step), self._moved(fraud, feature, step)
         return self._nudged[feature]
 
-    def _moved(self, rows: Floats, feature: int, steps: Floats) -> Floats:
-        many = np.repeat(rows[None], len(steps), axis=0)
-        many[:, :, feature] += steps[:, None]
-        return self.profile.logit(many.reshape(-1, rows.shape[1])).reshape(len(steps), -1)
+    def _moved(self, rows: Floats, feature: int, by: Floats) -> Floats:
+        many = np.repeat(rows[None], len(by), axis=0)
+        many[:, :, feature] += by[:, None]
+        return self.profile.logit(many.reshape(-1, rows.shape[1])).reshape(len(by), -1)
 
 
 def knowledge_of(bundle: Bundle) -> Knowledge:

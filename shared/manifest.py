@@ -47,7 +47,7 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
 
 class FeatureStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Of one feature over the training rows. quantiles: at 0, 1%, .., 99%, 100% (101 numbers). affine: a feed could
-    shift or scale it; not a 0/1 feature, nor one of fewer than 20 values."""
+    shift or scale it, and that could be told: not a category, nor a column of two values."""
 
     mean: float
     deviation: float

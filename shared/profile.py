@@ -20,7 +20,8 @@ from shared.scores import cost_threshold, cut_in_force
 
 Logit = Callable[[npt.NDArray[np.floating]], Floats]
 ORDERS = 4  # Legendre polynomials 1..4: location, spread, skew, tails
-FEW = 20  # a column with fewer distinct values is discrete: it has atoms, and no affine change
+FEW = 20  # a column with fewer distinct values is discrete: all its values are atoms
+TWO = 2  # values that any affine change could have made of any two others
 MIN_CLASS = 30  # labelled rows of a class below which its law is not known
 # Kolmogorov-Smirnov distance between the classes, in units of sqrt(1 / normals + 1 / frauds), below which a column is
 # taken to follow one law in both (the 95% point of equal laws). Few frauds say little about a column that tells
@@ -82,6 +83,10 @@ class Profile:
 
     def discrete(self, column: int) -> bool:
         return bool(self.distinct[column] < FEW)
+
+    def movable(self, column: int) -> bool:
+        """Whether an affine change of it could be told from new values."""
+        return bool(self.distinct[column] > TWO)
 
     def class_cdf(self, column: int, t: Floats) -> tuple[Floats, Floats]:
         """P(value <= t) of normals and of frauds; t any shape."""

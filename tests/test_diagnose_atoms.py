@@ -60,4 +60,4 @@ def test_a_column_that_seldom_repeats_has_no_atoms() -> None:
 @pytest.mark.parametrize("shift", [True, False])
 def test_numbers_that_meet_nothing_are_carried_nowhere(shift: bool) -> None:
     values = 17 + 30 * np.random.default_rng(1).random(500)
-    assert not carrying(P, DELAY, values, 17.2, 1.0, shift=shift).size
+    assert not carrying(P, DELAY, values, 17.2, 1.0, shift=shift)[0].size

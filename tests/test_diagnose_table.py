@@ -66,15 +66,6 @@ def test_money_in_another_unit_is_put_back_exactly(factor: float) -> None:
     assert found.changes[0].scale == factor
 
 
-def test_a_discrete_column_is_never_mapped() -> None:
-    drifted = blocks(6)
-    for b in drifted:
-        b[:, COUNT] += 4
-    found = diagnose(K, drifted)
-    assert found.alignment is None or COUNT not in found.alignment.moved
-    assert not found.promote
-
-
 @pytest.mark.parametrize("column", [AMOUNT, COUNT, FLAG, TAIL])
 def test_a_column_that_went_dark_is_an_outage(column: int) -> None:
     drifted = blocks(7)
