@@ -79,7 +79,7 @@ def diagnose(knowledge: Knowledge, blocks: Sequence[Floats], active: Alignment |
         return Diagnosis(verdict="none", reason="too few rows of one law", blocks=0, rows=len(fed))
     active_fits = active is not None and max(Window(profile, active.ordered(fed)).misfits(active)) < limit + SLACK
     common: dict[str, Any] = {"blocks": kept, "rows": len(fed), "active_fits": active_fits, "misfit_limit": limit}
-    if dark := outages(profile, fed):
+    if (dark := outages(profile, fed)) and not _elsewhere(knowledge, fed):
         names = " and ".join(knowledge.names[f] for f in dark)
         reason = f"{names} send{'s' if len(dark) == 1 else ''} one value: what it told is gone"
         return Diagnosis(verdict="outage", reason=reason, worst_column=dark[0], **common)
@@ -95,6 +95,12 @@ def diagnose(knowledge: Knowledge, blocks: Sequence[Floats], active: Alignment |
             order, window, found = new, reordered, explained
     alignment = msgspec.structs.replace(found.alignment, order=order)
     return _judged(knowledge, window, found, alignment, active, common)
+
+
+def _elsewhere(knowledge: Knowledge, fed: Floats) -> bool:
+    """Whether what seems to have gone dark is a column of mostly one value in another's place."""
+    order = find_order(knowledge, fed)
+    return order is not None and not outages(knowledge.profile, fed[:, list(order)])
 
 
 def _judged(
