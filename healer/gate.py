@@ -24,6 +24,9 @@ ALLOWED = 6.0  # dG2 of a world that cannot be ruled out
 # parted explain with less.
 ALLOWED_TWOFOLD = 12.0
 ODDS_CHANGE, PARTING, PARTS = 1.5, 1.4, 2.0
+# What a world pays in which, beside what is undone, fraud became rarer or commoner, or the classes of a column that has
+# not moved parted: two things at a time, where most often there is one. Not so beside a twofold change.
+COINCIDENCE = 4.0
 
 
 class Effect(msgspec.Struct, frozen=True):
@@ -51,15 +54,18 @@ def effect_of(knowledge: Knowledge, window: Window, alignment: Alignment) -> Eff
     likeliest = outcomes.at(0, still, still, np.array([alignment.fraud_rate]))
     found, parted = [likeliest], [np.array([True])]
     score_cells = window.cells_of_score(alignment)
-    # Where units are all there is to undo, fraud that changed at the same time elsewhere is a coincidence.
-    units = [_favour(alignment, f) for f in alignment.moved] if alignment.fraud_rate == profile.fraud_rate else []
-    aside = min(units, default=0.0)
+    twofold = [a != 0 and b != 1 for a, b in zip(alignment.shift, alignment.scale, strict=True)]
+    feed = alignment.fraud_rate == profile.fraud_rate and bool(alignment.moved or alignment.order)
+    rate_pays = COINCIDENCE if feed and not any(twofold) else 0.0
+    # Where units are all there is to undo, fraud that changed elsewhere at the same time is the less likely.
+    units = [_favour(alignment, f) for f in alignment.moved] if feed else []
+    aside = max(PARTS + min(units, default=0.0), rate_pays)
     for f in [*knowledge.informative, *(f for f in alignment.moved if profile.discrete(f))]:
         values = (window.rows[:, f] - alignment.shift[f]) / alignment.scale[f]
-        parts = PARTS + (_favour(alignment, f) if f in alignment.moved else aside)
-        twofold = alignment.shift[f] != 0 and alignment.scale[f] != 1
-        within = ALLOWED_TWOFOLD if twofold else ALLOWED
-        i, j, k = allowed(knowledge, f, cells_of(profile, f, values), score_cells, rates, parts, within)
+        parts = PARTS + _favour(alignment, f) if f in alignment.moved else aside
+        within = ALLOWED_TWOFOLD if twofold[f] else ALLOWED
+        cells = cells_of(profile, f, values)
+        i, j, k = allowed(knowledge, f, cells, score_cells, rates, parts=parts, rate_pays=rate_pays, within=within)
         found.append(outcomes.at(f, i, j, rates[k]))
         parted.append((i != knowledge.still(f)) | (j != knowledge.still(f)))
     all_ = np.concatenate(found, axis=1)  # (6, worlds)
@@ -85,11 +91,14 @@ def allowed(
     cells: Cells,
     score_cells: Cells,
     rates: Floats,
+    *,
     parts: float = PARTS,
+    rate_pays: float = 0.0,
     within: float = ALLOWED,
 ) -> tuple[Places, Places, Places]:
     """Indices (normals' nudge, frauds' nudge, rate) of the worlds within so much of the best. cells: of the repaired
-    feature; score_cells: of the repaired score; parts: what a world pays in which the classes parted."""
+    feature; score_cells: of the repaired score; parts, rate_pays: what a world pays in which the classes parted, or in
+    which fraud is not as common as in training."""
     profile = knowledge.profile
     nudges = knowledge.nudges(feature)
     edges = cells.edges[None] - nudges[:, None] * profile.deviation[feature]
@@ -101,6 +110,7 @@ def allowed(
     vague = cells.degrees * np.log1p(cells.n / profile.known(feature, rates))
     vague += SCORE_WEIGHT * score_cells.degrees * np.log1p(cells.n / known)
     total += vague[:, None, None] + _unlikely(rates, nudges, profile.fraud_rate, parts)
+    total += (rate_pays * (rates != profile.fraud_rate))[:, None, None]
     k, i, j = np.nonzero(total <= total.min() + within)
     return i, j, k
 
