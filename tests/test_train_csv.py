@@ -152,7 +152,7 @@ def test_the_network_takes_rows_as_they_are(card: Trained) -> None:
     big = np.column_stack([1e4 + 500 * x[:, 0], x[:, 1]]).astype(np.float32)
     logits = []
     for rows in (x, big):
-        made = fit_table(rows[:1_000], y[:1_000], rows[1_000:], y[1_000:], seed=1)
+        made = fit_table(rows[:1_000], y[:1_000], rows[1_000:], y[1_000:], many=[True, False], seed=1)
         with torch.inference_mode():
             logits.append(made.model.frozen(torch.from_numpy(rows)).numpy())
     np.testing.assert_allclose(logits[0], logits[1], atol=0.05)

@@ -17,7 +17,6 @@ from shared.adam import Adam
 from shared.alignment import Floats
 from shared.bundle import Array
 from shared.model import SelfHealingMLP
-from shared.profile import FEW
 
 HIDDEN = 64
 EPOCHS, PATIENCE = 60, 8  # epochs without a better check loss before it ends
@@ -48,25 +47,25 @@ class Scaling(NamedTuple):
     factor: Floats
 
 
-def scaling(x: Array) -> Scaling:
-    """x (n, d). Columns of more than a few values: median and interquartile range / 1.349, a normal law's deviation;
+def scaling(x: Array, many: list[bool]) -> Scaling:
+    """x (n, d). Columns of many values: median and interquartile range / 1.349, a normal law's deviation;
     others, and those whose middle half is one value: mean and deviation."""
     rows = x.astype(np.float64)
     centre, spread = rows.mean(axis=0), rows.std(axis=0)
     low, middle, high = np.quantile(rows, [0.25, 0.5, 0.75], axis=0)
-    robust = np.array([len(np.unique(column)) >= FEW for column in x.T]) & (high > low)
+    robust = np.array(many) & (high > low)
     centre, spread = np.where(robust, middle, centre), np.where(robust, (high - low) / 1.349, spread)
     return Scaling(centre, np.where(spread > 0, 1 / np.where(spread > 0, spread, 1), 0.0))
 
 
-def fit_table(x: Array, y: Array, check_x: Array, check_y: Array, *, seed: int) -> Fitted:
+def fit_table(x: Array, y: Array, check_x: Array, check_y: Array, *, many: list[bool], seed: int) -> Fitted:
     """x (n, d), y (n,) of 0/1, both float32; check rows end the training, choose its best epoch and calibrate it.
 
     Adam on the cross-entropy. The same seed gives the same weights on the same machine. 3 s at 6,000 x 20.
     """
     torch.set_num_threads(1)  # sums in one order, whatever the machine
     torch.manual_seed(seed)
-    scale = scaling(x)
+    scale = scaling(x, many)
     model = SelfHealingMLP(x.shape[1], HIDDEN)
     rows, labels = torch.from_numpy(_scaled(x, scale)), torch.from_numpy(y)
     check, truth = torch.from_numpy(_scaled(check_x, scale)), torch.from_numpy(check_y)

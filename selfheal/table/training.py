@@ -20,7 +20,7 @@ from shared.bundle import Array, Bundle
 from shared.errors import OperatorError
 from shared.manifest import Costs, FeatureStatistics, Manifest, Rule, Thresholds
 from shared.model import tensors_of
-from shared.profile import TWO
+from shared.profile import FEW, TWO
 from shared.table.reading import CsvFile
 from shared.table.schema import Numeric, Table
 
@@ -81,7 +81,7 @@ def train_table(folder: Path, wish: Wish, say: Callable[[str], None] = lambda _:
     say(f"training on {parts.counts['training']} rows of {x.shape[1]} features")
     fitted = fit_table(
         x[parts.train], y[parts.train].astype(np.float32), x[parts.check], y[parts.check].astype(np.float32),
-        seed=wish.seed,
+        many=[len(np.unique(values)) >= FEW for values in x[kept].T], seed=wish.seed,
     )  # fmt: skip
     check, held = (_probability(fitted, x[part]) for part in (parts.check, parts.held))
     flag = flag_threshold(costs, check, wish.alerts_per_1000)
