@@ -11,10 +11,10 @@ import numpy as np
 
 from healer.columns import find_order
 from healer.explain import Explanation, Window, complexity, explain
-from healer.fit import is_unit
 from healer.gate import Effect, effect_of
 from healer.knowledge import Knowledge
 from healer.segment import newest_segment
+from healer.units import is_unit
 from shared.alignment import Alignment, Floats, identity, log_odds
 from shared.profile import Profile
 

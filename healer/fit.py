@@ -11,20 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from healer.atoms import absent, carrying, carrying_few, has_atoms
+from healer.atoms import ABSENT, MOSTLY, absent, carrying, carrying_few, commonest, has_atoms
 from healer.cells import Cells, class_cells, g2
+from healer.units import UNIT_REACH, UNIT_SLACK, UNITS, as_unit, unit_slack
 from shared.alignment import Floats
 from shared.profile import Profile
 
-UNITS = np.array([f for k in (10.0, 100.0, 1000.0, 12.0, 24.0, 60.0, 1.8) for f in (k, 1 / k)])
-UNIT_REACH = np.minimum(0.3, 0.1 * np.abs(np.log(UNITS)))  # |ln(factor / scale)|: 10 catches 8 to 12.6; 1.8, 1.7 to 1.9
-# G2 that a unit factor may fit worse than the best scale (four standard errors at 10 and beyond, where little but a
-# unit is to be expected): the nearer to 1, the more likely is a scale that is no unit.
-UNIT_SLACK = 15.0 * np.minimum(1.0, (np.log(UNITS) / math.log(10)) ** 2)
 QUARTILES = np.array([0.25, 0.5, 0.75])
-SAME = 1e-6  # relative: an adapter holds its scale as float32
 AS_WELL = 10.0  # G2 that a change which carries atoms to atoms may fit worse: no other does by chance
-ABSENT = 5.0  # rows that should have arrived with values of which none did: by chance with probability .007
 BOTH = 12.0  # further penalty for a shift and a scale
 
 
@@ -40,23 +34,6 @@ class Moves(NamedTuple):
 def penalty(d: int) -> float:
     """What one feature that shifts or scales must gain in G2: 2 ln of the number of such changes looked at."""
     return 2 * math.log(300 * d)
-
-
-def is_unit(scale: float) -> bool:
-    """A common unit factor, as an adapter holds it?"""
-    return unit_favour(scale) > 0
-
-
-def unit_favour(scale: float) -> float:
-    """G2 by which a scale is favoured for being a unit factor; 0 where it is none."""
-    same = np.abs(scale / UNITS - 1) < SAME
-    return float(UNIT_SLACK[same].max()) if same.any() else 0.0
-
-
-def unit_slack(scale: float) -> float:
-    """What a scale pays, in G2, for being no unit factor: nothing where none is near."""
-    near = np.abs(np.log(scale / UNITS)) < UNIT_REACH
-    return 0.0 if is_unit(scale) or not near.any() else float(UNIT_SLACK[near].max())
 
 
 def g2_at(profile: Profile, column: int, cells: Cells, rates: Floats, a: Floats, b: Floats) -> Floats:
@@ -87,9 +64,11 @@ def fit_column(profile: Profile, column: int, cells: Cells, values: Floats, rate
         found = _of_few(profile, column, cells, values, rates[odd], best)
     else:
         low, middle, high = np.quantile(values, QUARTILES)
-        if high - low <= 1e-9 * profile.deviation[column]:
-            return still
-        found = _search(profile, column, cells, rates[odd], best, (float(middle), float(high - low)))
+        found = best
+        if profile.top_share[column] >= MOSTLY:
+            found = _about_one(profile, column, cells, values, rates[odd], found)
+        if high - low > 1e-9 * profile.deviation[column]:
+            found = _search(profile, column, cells, rates[odd], found, (float(middle), float(high - low)))
         if has_atoms(profile, column):
             found = _on_atoms(profile, column, cells, values, rates[odd], found)
     out = Moves(*(v.copy() for v in still))
@@ -114,19 +93,48 @@ def _search(profile: Profile, column: int, cells: Cells, rates: Floats, best: Mo
     return _cheaper(best, Moves(g, a, b, np.full_like(a, pays + BOTH)))
 
 
+def _about_one(profile: Profile, column: int, cells: Cells, values: Floats, rates: Floats, best: Moves) -> Moves:
+    """The same where most rows have one value, of which quartiles tell nothing. It became the one that most have now,
+    so no shift is free, and but one scale unless both are 0; or the others were stretched about it."""
+    was, one = _ones(profile, column, values)
+    apart, before = np.abs(values - one), np.abs(profile.x[:, column] - was)
+    if not apart.any():
+        return best
+    pays, exact = penalty(profile.d), [(one - was, 1.0)]
+    if was * one > 0:
+        exact.append((0.0, as_unit(one / was)))
+    for a, b in exact:
+        a_, b_ = np.full_like(rates, a), np.full_like(rates, b)
+        g = g2_at(profile, column, cells, rates, a_[:, None], b_[:, None])[:, 0]
+        best = _cheaper(best, Moves(g, a_, b_, np.full_like(rates, pays)))
+    ratio = np.full_like(rates, np.median(apart[apart > 0]) / np.median(before[before > 0]))
+    b_, g = _scale(profile, column, cells, rates, ratio, (was, one))
+    a_ = one - b_ * was
+    return _cheaper(best, Moves(g, a_, b_, np.where(a_ == 0, pays, pays + BOTH)))
+
+
+def _ones(profile: Profile, column: int, values: Floats) -> tuple[float, float]:
+    """The commonest value of the reference, and of those that arrived."""
+    return commonest(profile.x[:, column]), commonest(values)
+
+
 def _on_atoms(profile: Profile, column: int, cells: Cells, values: Floats, rates: Floats, moves: Moves) -> Moves:
-    """A shift, and a scale that is no unit, such that values of the reference meet values that arrived, where that
-    explains the column as well."""
-    out = Moves(*(v.copy() for v in moves))
+    """A shift or a scale such that values of the reference meet values that arrived, where that explains the column as
+    well."""
+    out, ones = Moves(*(v.copy() for v in moves)), _ones(profile, column, values)
     for i in np.flatnonzero(moves.paid > 0):
         a, b = float(moves.a[i]), float(moves.b[i])
-        if is_unit(b):
+        on_ones = profile.top_share[column] >= MOSTLY and a == ones[1] - b * ones[0]
+        if on_ones and b == 1:  # that shift alone carries most rows
             continue
-        shifts, scales = carrying(profile, column, values, a, b, shift=a != 0)
+        about = (0.0, 0.0) if a == 0 else ones if on_ones else None
+        units = UNITS[np.abs(np.log(UNITS / b)) < UNIT_REACH] if a == 0 else UNITS[:0]
+        shifts, scales = carrying(profile, column, values, (a, b), about, units)
         if shifts.size:
             g = g2_at(profile, column, cells, rates[i : i + 1], shifts[None], scales[None])[0]
-            if g.min() <= moves.g2[i] + AS_WELL:
-                out.g2[i], out.a[i], out.b[i] = g.min(), shifts[g.argmin()], scales[g.argmin()]
+            at = (g + [unit_slack(scale) for scale in scales]).argmin()
+            if g[at] <= moves.g2[i] + AS_WELL:
+                out.g2[i], out.a[i], out.b[i] = g[at], shifts[at], as_unit(float(scales[at]))
     return out
 
 
@@ -135,8 +143,7 @@ def _of_few(profile: Profile, column: int, cells: Cells, values: Floats, rates: 
     shifts, scales = carrying_few(profile, column, values)
     if not shifts.size:
         return best
-    unit = UNITS[np.abs(np.log(UNITS) - np.log(scales)[:, None]).argmin(axis=1)]
-    scales = np.where((shifts == 0) & (np.abs(scales / unit - 1) < SAME), unit, scales)
+    scales = np.where(shifts == 0, [as_unit(scale) for scale in scales], scales)
     paid = penalty(profile.d) + np.where((shifts != 0) & (scales != 1), BOTH, 0.0)
     g = g2_at(profile, column, cells, rates, shifts[None], scales[None])
     g = np.where(absent(profile, column, values, shifts, scales, rates) > ABSENT, np.inf, g)
@@ -170,16 +177,20 @@ def _shift(
     return start, g
 
 
-def _scale(profile: Profile, column: int, cells: Cells, rates: Floats, start: Floats) -> tuple[Floats, Floats]:
-    """Scale alone, on the log; a unit factor nearby is preferred."""
-    log, g, width = np.log(start), start, 0.6
+def _scale(
+    profile: Profile, column: int, cells: Cells, rates: Floats, start: Floats, about: tuple[float, float] = (0.0, 0.0)
+) -> tuple[Floats, Floats]:
+    """Scale alone, on the log, such that the first value about becomes the second; of 0 a unit factor nearby is
+    preferred."""
+    (was, one), log, g, width = about, np.log(start), start, 0.6
     for _ in range(4):
         grid = log[:, None] + width * np.linspace(-1, 1, 13)
-        log, g = _best(grid, g2_at(profile, column, cells, rates, np.zeros_like(grid), np.exp(grid)))
+        scale = np.exp(grid)
+        log, g = _best(grid, g2_at(profile, column, cells, rates, one - scale * was, scale))
         width *= 0.3
     b = np.exp(log)
     close = np.abs(np.log(UNITS) - log[:, None]) < UNIT_REACH  # (P, units)
-    if close.any():
+    if close.any() and was == one == 0:
         grid = UNITS[None]
         found = g2_at(profile, column, cells, rates, np.zeros_like(grid), grid)
         unit, gu = _best(grid, np.where(close & (found < g[:, None] + UNIT_SLACK), found, np.inf))

@@ -11,10 +11,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from healer.atoms import unseen
 from healer.cells import Cells, cells_of, class_cells, g2
 from healer.explain import SCORE_WEIGHT, Window, rates_looked_at
-from healer.fit import unit_favour
 from healer.knowledge import Knowledge
+from healer.units import unit_favour
 from shared.alignment import Alignment, Floats, log_odds
 from shared.profile import known_rows
 
@@ -65,7 +66,11 @@ def effect_of(knowledge: Knowledge, window: Window, alignment: Alignment) -> Eff
         parts = PARTS + _favour(alignment, f) if f in alignment.moved else aside
         within = ALLOWED_TWOFOLD if twofold[f] else ALLOWED
         cells = cells_of(profile, f, values)
-        i, j, k = allowed(knowledge, f, cells, score_cells, rates, parts=parts, rate_pays=rate_pays, within=within)
+        by = knowledge.nudges(f) * profile.deviation[f]
+        i, j, k = allowed(
+            knowledge, f, cells, score_cells, rates, parts=parts, rate_pays=rate_pays, within=within,
+            absent=unseen(profile, f, values, by, rates),
+        )  # fmt: skip
         found.append(outcomes.at(f, i, j, rates[k]))
         parted.append((i != knowledge.still(f)) | (j != knowledge.still(f)))
     all_ = np.concatenate(found, axis=1)  # (6, worlds)
@@ -95,10 +100,11 @@ def allowed(
     parts: float = PARTS,
     rate_pays: float = 0.0,
     within: float = ALLOWED,
+    absent: Floats | None = None,
 ) -> tuple[Places, Places, Places]:
     """Indices (normals' nudge, frauds' nudge, rate) of the worlds within so much of the best. cells: of the repaired
     feature; score_cells: of the repaired score; parts, rate_pays: what a world pays in which the classes parted, or in
-    which fraud is not as common as in training."""
+    which fraud is not as common as in training; absent: G2 that cells do not see (2, rates, nudges)."""
     profile = knowledge.profile
     nudges = knowledge.nudges(feature)
     edges = cells.edges[None] - nudges[:, None] * profile.deviation[feature]
@@ -111,6 +117,8 @@ def allowed(
     vague += SCORE_WEIGHT * score_cells.degrees * np.log1p(cells.n / known)
     total += vague[:, None, None] + _unlikely(rates, nudges, profile.fraud_rate, parts)
     total += (rate_pays * (rates != profile.fraud_rate))[:, None, None]
+    if absent is not None:
+        total += absent[0][:, :, None] + absent[1][:, None, :]
     k, i, j = np.nonzero(total <= total.min() + within)
     return i, j, k
 

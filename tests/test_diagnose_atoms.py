@@ -57,7 +57,7 @@ def test_a_column_that_seldom_repeats_has_no_atoms() -> None:
     assert not has_atoms(P, NOISE)
 
 
-@pytest.mark.parametrize("shift", [True, False])
-def test_numbers_that_meet_nothing_are_carried_nowhere(shift: bool) -> None:
+@pytest.mark.parametrize("about", [None, (0.0, 0.0)])
+def test_numbers_that_meet_nothing_are_carried_nowhere(about: tuple[float, float] | None) -> None:
     values = 17 + 30 * np.random.default_rng(1).random(500)
-    assert not carrying(P, DELAY, values, 17.2, 1.0, shift=shift)[0].size
+    assert not carrying(P, DELAY, values, (17.2, 1.0), about, np.array([10.0]))[0].size
