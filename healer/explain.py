@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 
 from healer.cells import Cells, cells_of, class_cells, g2, surprise
-from healer.fit import BOTH, Moves, fit_column, g2_at, penalty, unmoved
+from healer.fit import BOTH, Moves, fit_column, penalty, unmoved
+from healer.scan import g2_at
 from healer.units import unit_slack
 from shared.alignment import Alignment, Floats, identity, log_odds
 from shared.profile import Profile

@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from healer.atoms import ABSENT, MOSTLY, absent, carrying, carrying_few, commonest, has_atoms
-from healer.cells import Cells, class_cells, g2
-from healer.units import UNIT_REACH, UNIT_SLACK, UNITS, as_unit, unit_slack
+from healer.cells import Cells
+from healer.scan import best_both, best_scale, best_shift, g2_at
+from healer.units import UNIT_REACH, UNITS, as_unit, unit_slack
 from shared.alignment import Floats
 from shared.profile import Profile
 
@@ -36,14 +37,6 @@ def penalty(d: int) -> float:
     return 2 * math.log(300 * d)
 
 
-def g2_at(profile: Profile, column: int, cells: Cells, rates: Floats, a: Floats, b: Floats) -> Floats:
-    """(P, G) for rates (P,) and changes a, b (P, G) or (1, G)."""
-    edges = (cells.edges - a[..., None]) / b[..., None]
-    normal, fraud = class_cells(profile, column, edges)
-    pi = rates[:, None, None]
-    return g2(cells, (1 - pi) * normal + pi * fraud, profile.known(column, rates)[:, None])
-
-
 def unmoved(profile: Profile, column: int, cells: Cells, rates: Floats) -> Floats:
     """(P,) G2 without a change."""
     return g2_at(profile, column, cells, rates, np.zeros((1, 1)), np.ones((1, 1)))[:, 0]
@@ -64,11 +57,12 @@ def fit_column(profile: Profile, column: int, cells: Cells, values: Floats, rate
         found = _of_few(profile, column, cells, values, rates[odd], best)
     else:
         low, middle, high = np.quantile(values, QUARTILES)
-        found = best
-        if profile.top_share[column] >= MOSTLY:
-            found = _about_one(profile, column, cells, values, rates[odd], found)
-        if high - low > 1e-9 * profile.deviation[column]:
-            found = _search(profile, column, cells, rates[odd], found, (float(middle), float(high - low)))
+        if profile.top_share[column] >= MOSTLY and np.mean(values == commonest(values)) >= MOSTLY / 2:
+            found = _about_one(profile, column, cells, values, rates[odd], best)
+        elif high - low > 1e-9 * profile.deviation[column]:
+            found = _search(profile, column, cells, rates[odd], best, (float(middle), float(high - low)))
+        else:
+            return still
         if has_atoms(profile, column):
             found = _on_atoms(profile, column, cells, values, rates[odd], found)
     out = Moves(*(v.copy() for v in still))
@@ -83,19 +77,20 @@ def _search(profile: Profile, column: int, cells: Cells, rates: Floats, best: Mo
     then = profile.quantiles(column, QUARTILES, rates)  # (P, 3)
     spread = np.maximum(then[:, 2] - then[:, 0], 1e-3 * profile.deviation[column])
     ratio = np.maximum(width / spread, 1e-9)
-    a, g = _shift(profile, column, cells, rates, middle - then[:, 1], 1.2 * spread)
+    a, g = best_shift(profile, column, cells, rates, middle - then[:, 1], 1.2 * spread)
     best = _cheaper(best, Moves(g, a, np.ones_like(a), np.full_like(a, pays)))
     quotient = middle / np.where(then[:, 1] == 0, np.inf, then[:, 1])
     for scale in (ratio, np.where(quotient > 0, quotient, ratio)):
-        b, g = _scale(profile, column, cells, rates, scale)
+        b, g = best_scale(profile, column, cells, rates, scale)
         best = _cheaper(best, Moves(g, np.zeros_like(b), b, np.full_like(b, pays)))
-    a, b, g = _shift_and_scale(profile, column, cells, rates, then[:, 1], middle, spread, ratio)
+    a, b, g = best_both(profile, column, cells, rates, then[:, 1], middle, spread, ratio)
     return _cheaper(best, Moves(g, a, b, np.full_like(a, pays + BOTH)))
 
 
 def _about_one(profile: Profile, column: int, cells: Cells, values: Floats, rates: Floats, best: Moves) -> Moves:
-    """The same where most rows have one value, of which quartiles tell nothing. It became the one that most have now,
-    so no shift is free, and but one scale unless both are 0; or the others were stretched about it."""
+    """The same where most rows have one value: quartiles tell nothing of it, nor cells where in the first of them it
+    stands. It became the one that most have now, so no shift is free, and but one scale unless both are 0; or the
+    others were stretched about it."""
     was, one = _ones(profile, column, values)
     apart, before = np.abs(values - one), np.abs(profile.x[:, column] - was)
     if not apart.any():
@@ -108,7 +103,7 @@ def _about_one(profile: Profile, column: int, cells: Cells, values: Floats, rate
         g = g2_at(profile, column, cells, rates, a_[:, None], b_[:, None])[:, 0]
         best = _cheaper(best, Moves(g, a_, b_, np.full_like(rates, pays)))
     ratio = np.full_like(rates, np.median(apart[apart > 0]) / np.median(before[before > 0]))
-    b_, g = _scale(profile, column, cells, rates, ratio, (was, one))
+    b_, g = best_scale(profile, column, cells, rates, ratio, (was, one))
     a_ = one - b_ * was
     return _cheaper(best, Moves(g, a_, b_, np.where(a_ == 0, pays, pays + BOTH)))
 
@@ -156,69 +151,3 @@ def _cheaper(one: Moves, other: Moves) -> Moves:
     """Per rate, the one with less G2 + penalty."""
     take = other.g2 + other.paid < one.g2 + one.paid
     return Moves(*(np.where(take, new, old) for old, new in zip(one, other, strict=True)))
-
-
-def _best(grid: Floats, values: Floats) -> tuple[Floats, Floats]:
-    """Rows' minima: grid points (P,), values (P,)."""
-    rows = np.arange(len(values))
-    at = values.argmin(axis=1)
-    return np.broadcast_to(grid, values.shape)[rows, at], values[rows, at]
-
-
-def _shift(
-    profile: Profile, column: int, cells: Cells, rates: Floats, start: Floats, width: Floats
-) -> tuple[Floats, Floats]:
-    """Shift alone: a grid of 13, zoomed 4 times."""
-    g = start
-    for _ in range(4):
-        grid = start[:, None] + width[:, None] * np.linspace(-1, 1, 13)
-        start, g = _best(grid, g2_at(profile, column, cells, rates, grid, np.ones_like(grid)))
-        width = width * 0.3
-    return start, g
-
-
-def _scale(
-    profile: Profile, column: int, cells: Cells, rates: Floats, start: Floats, about: tuple[float, float] = (0.0, 0.0)
-) -> tuple[Floats, Floats]:
-    """Scale alone, on the log, such that the first value about becomes the second; of 0 a unit factor nearby is
-    preferred."""
-    (was, one), log, g, width = about, np.log(start), start, 0.6
-    for _ in range(4):
-        grid = log[:, None] + width * np.linspace(-1, 1, 13)
-        scale = np.exp(grid)
-        log, g = _best(grid, g2_at(profile, column, cells, rates, one - scale * was, scale))
-        width *= 0.3
-    b = np.exp(log)
-    close = np.abs(np.log(UNITS) - log[:, None]) < UNIT_REACH  # (P, units)
-    if close.any() and was == one == 0:
-        grid = UNITS[None]
-        found = g2_at(profile, column, cells, rates, np.zeros_like(grid), grid)
-        unit, gu = _best(grid, np.where(close & (found < g[:, None] + UNIT_SLACK), found, np.inf))
-        snap = np.isfinite(gu)
-        b, g = np.where(snap, unit, b), np.where(snap, gu, g)
-    return b, g
-
-
-def _shift_and_scale(
-    profile: Profile,
-    column: int,
-    cells: Cells,
-    rates: Floats,
-    pivot: Floats,
-    middle: float,
-    spread: Floats,
-    ratio: Floats,
-) -> tuple[Floats, Floats, Floats]:
-    """Both: 7 x 7 grids of (where the pivot went, log scale), four rounds."""
-    m, log, g = np.full_like(ratio, middle), np.log(ratio), ratio
-    wide, tall = 0.8 * spread * ratio, 0.6
-    step = np.linspace(-1, 1, 7)
-    for _ in range(4):
-        centre = (m[:, None, None] + wide[:, None, None] * step[None, :, None]) + np.zeros((1, 1, 7))
-        scale = np.exp(log[:, None, None] + tall * step[None, None, :]) + np.zeros((1, 7, 1))
-        centre, scale = centre.reshape(len(m), -1), scale.reshape(len(m), -1)
-        values = g2_at(profile, column, cells, rates, centre - scale * pivot[:, None], scale)
-        m, g = _best(centre, values)
-        b, _ = _best(scale, values)
-        log, wide, tall = np.log(b), wide * 0.36, tall * 0.36
-    return m - np.exp(log) * pivot, np.exp(log), g
