@@ -18,7 +18,7 @@ def g2_at(profile: Profile, column: int, cells: Cells, rates: Floats, a: Floats,
     return g2(cells, (1 - pi) * normal + pi * fraud, profile.known(column, rates)[:, None])
 
 
-def best(grid: Floats, values: Floats) -> tuple[Floats, Floats]:
+def _best(grid: Floats, values: Floats) -> tuple[Floats, Floats]:
     """Rows' minima: grid points (P,), values (P,)."""
     rows = np.arange(len(values))
     at = values.argmin(axis=1)
@@ -32,7 +32,7 @@ def best_shift(
     g = start
     for _ in range(4):
         grid = start[:, None] + width[:, None] * np.linspace(-1, 1, 13)
-        start, g = best(grid, g2_at(profile, column, cells, rates, grid, np.ones_like(grid)))
+        start, g = _best(grid, g2_at(profile, column, cells, rates, grid, np.ones_like(grid)))
         width = width * 0.3
     return start, g
 
@@ -46,14 +46,14 @@ def best_scale(
     for _ in range(4):
         grid = log[:, None] + width * np.linspace(-1, 1, 13)
         scale = np.exp(grid)
-        log, g = best(grid, g2_at(profile, column, cells, rates, one - scale * was, scale))
+        log, g = _best(grid, g2_at(profile, column, cells, rates, one - scale * was, scale))
         width *= 0.3
     b = np.exp(log)
     close = np.abs(np.log(UNITS) - log[:, None]) < UNIT_REACH  # (P, units)
     if close.any() and was == one == 0:
         grid = UNITS[None]
         found = g2_at(profile, column, cells, rates, np.zeros_like(grid), grid)
-        unit, gu = best(grid, np.where(close & (found < g[:, None] + UNIT_SLACK), found, np.inf))
+        unit, gu = _best(grid, np.where(close & (found < g[:, None] + UNIT_SLACK), found, np.inf))
         snap = np.isfinite(gu)
         b, g = np.where(snap, unit, b), np.where(snap, gu, g)
     return b, g
@@ -78,7 +78,7 @@ def best_both(
         scale = np.exp(log[:, None, None] + tall * step[None, None, :]) + np.zeros((1, 7, 1))
         centre, scale = centre.reshape(len(m), -1), scale.reshape(len(m), -1)
         values = g2_at(profile, column, cells, rates, centre - scale * pivot[:, None], scale)
-        m, g = best(centre, values)
-        b, _ = best(scale, values)
+        m, g = _best(centre, values)
+        b, _ = _best(scale, values)
         log, wide, tall = np.log(b), wide * 0.36, tall * 0.36
     return m - np.exp(log) * pivot, np.exp(log), g

@@ -62,6 +62,15 @@ def test_of_an_amount_that_is_mostly_the_same_it_is_too(seed: int, shift: float,
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
+def test_no_change_leaves_the_usual_value_behind(seed: int) -> None:
+    """A scale alone would explain the other values about as well, and cells do not see where the usual one is."""
+    change = found(seed, AMOUNT, 20.0, 3.0).alignment
+    assert change is not None
+    assert change.shift[AMOUNT] + change.scale[AMOUNT] * USUAL == pytest.approx(20 + 3 * USUAL, rel=1e-6)
+    assert change.scale[AMOUNT] == pytest.approx(3, rel=0.15)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize(
     ("column", "shift", "scale", "verdict"),
     [(COUNT, -7, 1, "shift"), (COUNT, 0, 0.1, "units"), (AMOUNT, 0, 0.01, "units")],
