@@ -49,7 +49,7 @@ class Atoms(NamedTuple):
 
 def atoms_of(profile: Profile, column: int, values: Floats, about: tuple[float, float] | None = None) -> Atoms:
     """about: what was so in the reference, and has become so, whatever the scale."""
-    then, before = np.unique(profile.x[:, column], return_counts=True)
+    then, before = np.unique(profile.told(profile.x, column), return_counts=True)
     now, rows = np.unique(values, return_counts=True)
     if about is not None:
         before, (now, rows) = before[then != about[0]], (v[now != about[1]] for v in (now, rows))
@@ -113,11 +113,11 @@ def unseen(profile: Profile, column: int, values: Floats, by: Floats, rates: Flo
     found = np.zeros((2, len(rates), len(by)))
     if profile.top_share[column] < MOSTLY:
         return found
-    one = commonest(profile.x[:, column])
+    one = commonest(profile.told(profile.x, column))
     near = NEAR * (np.abs(one + by) + profile.deviation[column])
     seen = (np.abs(values[:, None] - (one + by)) <= near).sum(axis=0)  # (k,)
     for c, share in enumerate(((1 - rates), rates)):
-        expected = (len(values) * share * (profile.columns[column][c] == one).mean())[:, None]
+        expected = (len(values) * share * (profile.law(column)[c] == one).mean())[:, None]
         fewer = (seen < expected) & (expected > ABSENT)
         ratio = np.maximum(seen, 1e-12) / np.maximum(expected, 1e-12)
         found[c] = np.where(fewer, 2 * (expected - seen + seen * np.log(ratio)), 0.0)
@@ -127,7 +127,7 @@ def unseen(profile: Profile, column: int, values: Floats, by: Floats, rates: Flo
 def steps(profile: Profile, column: int, most: int) -> Floats:
     """(2 k + 1,) ascending, 0 in the middle, k <= most: by how much rows of a column of few values could have moved and
     still, half of them at least, have values that the reference has."""
-    rows = profile.x[:, column]
+    rows = profile.told(profile.x, column)
     atoms = np.unique(rows)
     apart = np.unique(atoms[None] - atoms[:, None])
     apart = apart[apart > 0]

@@ -38,7 +38,7 @@ def cells_of(profile: Profile, column: int, values: Floats) -> Cells:
     ordered = np.sort(values)
     n = len(ordered)
     if column < profile.d and profile.discrete(column):
-        atoms = np.union1d(np.concatenate(profile.columns[column]), ordered)
+        atoms = np.union1d(np.concatenate(profile.law(column)), ordered)
         apart = np.diff(atoms) > NEAR * (np.abs(atoms[1:]) + profile.deviation[column])
         edges = ((atoms[1:] + atoms[:-1]) / 2)[apart]
         if len(edges) > 2 * len(QUANTILES):

@@ -43,12 +43,13 @@ class Explanation(msgspec.Struct, frozen=True):
 
 
 class Window:
-    """Rows (n, d) in the bundle's order, their cells, and what was already computed about them."""
+    """Rows (n, d) in the bundle's order, what they tell of each feature, its cells, and what was already computed."""
 
     def __init__(self, profile: Profile, rows: Floats) -> None:
         self.profile, self.rows = profile, rows
         self.score = profile.logit(rows)
-        self.cells = [cells_of(profile, f, rows[:, f]) for f in range(profile.d)]
+        self.told = [profile.told(rows, f) for f in range(profile.d)]
+        self.cells = [cells_of(profile, f, told) for f, told in enumerate(self.told)]
         self.score_cells = cells_of(profile, profile.d, self.score)
 
     def unmoved(self, rates: Floats) -> Floats:
@@ -73,11 +74,11 @@ class Window:
         """Of the score of the undone rows."""
         if not alignment.moved:
             return self.score_cells
-        return cells_of(self.profile, self.profile.d, self.profile.logit(alignment.undo(self.rows)))
+        return cells_of(self.profile, self.profile.d, self.profile.read(self.rows, alignment)[:, -1])
 
     def fit(self, rates: Floats) -> list[Moves]:
         """Per feature, its best change at each rate."""
-        return [fit_column(self.profile, f, c, self.rows[:, f], rates) for f, c in enumerate(self.cells)]
+        return [fit_column(self.profile, f, c, self.told[f], rates) for f, c in enumerate(self.cells)]
 
     def misfit(self, alignment: Alignment) -> float:
         """G2 of the features, and of the score at its weight, and what the rate pays for a vaguer law; no other

@@ -92,7 +92,7 @@ def _about_one(profile: Profile, column: int, cells: Cells, values: Floats, rate
     stands. It became the one that most have now, so no shift is free, and but one scale unless both are 0; or the
     others were stretched about it."""
     was, one = _ones(profile, column, values)
-    apart, before = np.abs(values - one), np.abs(profile.x[:, column] - was)
+    apart, before = np.abs(values - one), np.abs(profile.told(profile.x, column) - was)
     if not apart.any():
         return best
     pays, exact = penalty(profile.d), [(one - was, 1.0)]
@@ -110,7 +110,7 @@ def _about_one(profile: Profile, column: int, cells: Cells, values: Floats, rate
 
 def _ones(profile: Profile, column: int, values: Floats) -> tuple[float, float]:
     """The commonest value of the reference, and of those that arrived."""
-    return commonest(profile.x[:, column]), commonest(values)
+    return commonest(profile.told(profile.x, column)), commonest(values)
 
 
 def _on_atoms(profile: Profile, column: int, cells: Cells, values: Floats, rates: Floats, moves: Moves) -> Moves:

@@ -62,7 +62,7 @@ def effect_of(knowledge: Knowledge, window: Window, alignment: Alignment) -> Eff
     units = [_favour(alignment, f) for f in alignment.moved] if feed else []
     aside = max(PARTS + min(units, default=0.0), rate_pays)
     for f in [*knowledge.informative, *(f for f in alignment.moved if profile.discrete(f))]:
-        values = (window.rows[:, f] - alignment.shift[f]) / alignment.scale[f]
+        values = (window.told[f] - alignment.shift[f]) / alignment.scale[f]
         parts = PARTS + _favour(alignment, f) if f in alignment.moved else aside
         within = ALLOWED_TWOFOLD if twofold[f] else ALLOWED
         cells = cells_of(profile, f, values)
@@ -108,7 +108,8 @@ def allowed(
     profile = knowledge.profile
     nudges = knowledge.nudges(feature)
     edges = cells.edges[None] - nudges[:, None] * profile.deviation[feature]
-    total = _mixed(cells, *class_cells(profile, feature, edges), rates, profile.known(feature, rates))
+    told = profile.among_told(feature, rates)
+    total = _mixed(cells, *class_cells(profile, feature, edges), told, profile.known(feature, rates))
     normal_rows, fraud_rows = (s.shape[1] for s in knowledge.nudged(feature))
     normal, fraud = (_shares(scores, score_cells.edges) for scores in knowledge.nudged(feature))
     known = known_rows(rates, normal_rows, fraud_rows)
@@ -188,7 +189,10 @@ class Outcomes:
         rows = self.knowledge.rows[label]
         many = np.repeat(rows[None], len(used), axis=0)
         many[:, :, feature] += (self.knowledge.nudges(feature)[used] * self.profile.deviation[feature])[:, None]
-        fed = np.array(self.alignment.shift) + np.array(self.alignment.scale) * many.reshape(-1, rows.shape[1])
+        many = many.reshape(-1, rows.shape[1])
+        fed = np.array(self.alignment.shift) + np.array(self.alignment.scale) * many
+        for fill in self.profile.fills.values():
+            fed[:, fill.feature] = np.where(many[:, fill.flag] == 1, fill.value, fed[:, fill.feature])
         if self.alignment.order:
             ordered = np.empty_like(fed)
             ordered[:, list(self.alignment.order)] = fed

@@ -74,17 +74,18 @@ class Knowledge:
             values = np.column_stack([profile.x, profile.logit(profile.x)])
             for _ in range(DRAWS):
                 drawn = values[rng.integers(0, profile.n, size)]
-                peaks.append(max(self._quiet_z(c, drawn[:, c], size) for c in range(profile.d + 1)))
+                told = [profile.told(drawn, f) for f in range(profile.d)]
+                peaks.append(max(self._quiet_z(c, v) for c, v in enumerate([*told, drawn[:, -1]])))
             self._misfit[size] = float(np.quantile(peaks, 0.9)) + 0.35 * math.log(0.1 / MISFIT_SHARE)
         return self._misfit[size]
 
-    def _quiet_z(self, column: int, values: Floats, size: int) -> float:
+    def _quiet_z(self, column: int, values: Floats) -> float:
         """Of rows drawn from the reference itself: G2 needs no allowance for the reference's own error."""
         cells = cells_of(self.profile, column, values)
-        rate = self.profile.fraud_rate
+        rate = float(self.profile.among_told(column, np.array(self.profile.fraud_rate)))
         normal, fraud = class_cells(self.profile, column, cells.edges)
-        known = np.array(float(self.profile.n))
-        statistic = float(g2(cells, (1 - rate) * normal + rate * fraud, known)) * (1 + size / self.profile.n)
+        known = float(len(self.profile.told(self.profile.x, column))) if column < self.profile.d else self.profile.n
+        statistic = float(g2(cells, (1 - rate) * normal + rate * fraud, np.array(known))) * (1 + len(values) / known)
         return surprise(statistic, cells.degrees)
 
     def nudges(self, feature: int) -> Floats:

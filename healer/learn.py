@@ -22,6 +22,7 @@ from shared.adam import Adam
 from shared.adapters import Adapter
 from shared.bundle import Array, Bundle
 from shared.errors import Refused
+from shared.forward import Folded, Network
 from shared.model import model_of, name_of
 
 STEPS = 20  # Adam's, for each fresh batch
@@ -54,8 +55,7 @@ def learn(
     model.freeze_for_healing()
     learning = {name_of(k): p for k, p in model.named_parameters() if p.requires_grad}
     anchor, adam = Anchor(bundle, learning, len(x)), Adam(learning, LEARNING_RATE, base.optim)
-    rows = (x[:, list(base.order)] if base.order else x) - base.shift
-    rows /= base.scale
+    rows = Folded.of(base, Network.of(bundle)).undo(x)
     with torch.no_grad():  # the backbone is frozen: one pass serves all steps
         hidden = model.backbone(torch.from_numpy(rows))
     truth = torch.from_numpy(y.astype(np.float32))

@@ -14,7 +14,7 @@ def g2_at(profile: Profile, column: int, cells: Cells, rates: Floats, a: Floats,
     """(P, G) for rates (P,) and changes a, b (P, G) or (1, G)."""
     edges = (cells.edges - a[..., None]) / b[..., None]
     normal, fraud = class_cells(profile, column, edges)
-    pi = rates[:, None, None]
+    pi = profile.among_told(column, rates)[:, None, None]
     return g2(cells, (1 - pi) * normal + pi * fraud, profile.known(column, rates)[:, None])
 
 

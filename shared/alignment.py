@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from shared.adapters import Adapter
+from shared.fills import Fill, refill
 
 Floats = npt.NDArray[np.float64]
 
@@ -35,10 +37,14 @@ class Alignment(msgspec.Struct, frozen=True):
         rows = np.asarray(x, np.float64)
         return rows[:, list(self.order)] if self.order else rows
 
-    def undo(self, x: npt.NDArray[np.floating]) -> Floats:
-        """(n, d) as fed to (n, d) as the network was trained to read them, float64."""
-        rows = self.ordered(x)
-        return (rows - np.array(self.shift)) / np.array(self.scale) if self.moved else rows
+    def undo(self, x: npt.NDArray[np.floating], fills: Sequence[Fill] = ()) -> Floats:
+        """(n, d) as fed to (n, d) as the network was trained to read them, float64; fills: the bundle's."""
+        rows, moved = self.ordered(x), self.moved
+        if not moved:
+            return rows
+        rows = np.asarray((rows - np.array(self.shift)) / np.array(self.scale))
+        refill(rows, [fill for fill in fills if fill.feature in moved])
+        return rows
 
     def logit_shift(self, trained_rate: float) -> float:
         """What a changed fraud rate adds to the logit (Bayes; both rates in 0..1, exclusive)."""

@@ -23,6 +23,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from shared.errors import OperatorError
+from shared.fills import Fill, fills_of
 from shared.manifest import HIDDEN_MAX as HIDDEN_MAX
 from shared.manifest import SCHEMA as SCHEMA
 from shared.manifest import Costs as Costs
@@ -52,6 +53,10 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     def affine(self) -> list[bool]:
         """Per feature: could a feed shift or scale it? Not so a 0/1 feature, or one of few values."""
         return [self.manifest.statistics[name].affine for name in self.features]
+
+    @property
+    def fills(self) -> tuple[Fill, ...]:
+        return fills_of(self.manifest.table, self.features)
 
     @property
     def rule_column(self) -> int | None:

@@ -16,13 +16,15 @@ import numpy as np
 
 from shared.adapters import Adapter
 from shared.bundle import Array, Bundle
+from shared.fills import Fill, refill
 
 BLOCK = 8
 CHUNK = 800  # rows a pass: larger ones fall out of the second-level cache
 
 
 class Network(msgspec.Struct, frozen=True):
-    """The frozen part. w0 (d, h), b0 (h,), w1 (h, h), b1 (h,), out (h,), bias scalar; transposed for x @ w."""
+    """The frozen part. w0 (d, h), b0 (h,), w1 (h, h), b1 (h,), out (h,), bias scalar; transposed for x @ w. fills: of
+    the rows that it reads."""
 
     w0: Array
     b0: Array
@@ -30,6 +32,7 @@ class Network(msgspec.Struct, frozen=True):
     b1: Array
     out: Array
     bias: np.float32
+    fills: tuple[Fill, ...] = ()
 
     @classmethod
     def of(cls, bundle: Bundle) -> Network:
@@ -37,7 +40,7 @@ class Network(msgspec.Struct, frozen=True):
         return cls(
             np.ascontiguousarray(w["backbone.0.weight"].T), w["backbone.0.bias"],
             np.ascontiguousarray(w["backbone.2.weight"].T), w["backbone.2.bias"],
-            w["head.weight"][0], w["head.bias"][0],
+            w["head.weight"][0], w["head.bias"][0], bundle.fills,
         )  # fmt: skip
 
     def hidden(self, x: Array) -> Array:
@@ -68,6 +71,7 @@ class Folded(msgspec.Struct, frozen=True):
     shift: Array | None  # (d,), None where the alignment is the identity
     scale: Array | None
     order: tuple[int, ...] = ()
+    fills: tuple[Fill, ...] = ()  # of the columns that it moves
 
     @classmethod
     def of(cls, adapter: Adapter, network: Network) -> Folded:
@@ -78,6 +82,7 @@ class Folded(msgspec.Struct, frozen=True):
             adapter.version, np.ascontiguousarray(r["reflex.0.weight"].T), r["reflex.0.bias"], v.astype(np.float32), c,
             not np.any(v), adapter.shift if adapter.aligned else None, adapter.scale if adapter.aligned else None,
             adapter.order,
+            tuple(f for f in network.fills if adapter.shift[f.feature] != 0 or adapter.scale[f.feature] != 1),
         )  # fmt: skip
 
     def undo(self, x: Array) -> Array:
@@ -85,7 +90,9 @@ class Folded(msgspec.Struct, frozen=True):
         if self.shift is None or self.scale is None:
             return x
         with np.errstate(over="ignore", invalid="ignore"):
-            return ((x[:, list(self.order)] if self.order else x) - self.shift) / self.scale
+            rows: Array = ((x[:, list(self.order)] if self.order else x) - self.shift) / self.scale
+        refill(rows, self.fills)
+        return rows
 
     def delta(self, hidden: Array) -> Array:
         """(n, h) to (n,), n a multiple of BLOCK: what the adapter adds to the frozen logit."""

@@ -6,7 +6,7 @@ mixes them: F = (1 - pi) F_normal + pi F_fraud.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from shared.alignment import Alignment, Floats
 from shared.bundle import Array, Bundle, Costs
+from shared.fills import Fill
 from shared.forward import BLOCK, CHUNK, Network
 from shared.scores import cost_threshold, cut_in_force
 
@@ -45,8 +46,10 @@ class Profile:
     flag: float  # probability above which a row is flagged
     cut: float  # probability above which costs are judged: shared.scores.cut_in_force
     costs: Costs
+    fills: Mapping[int, Fill] = field(default_factory=dict)  # by feature: whose empty cells a diagnosis leaves out
     _moments: dict[float, tuple[Floats, Floats]] = field(default_factory=dict, repr=False)
     _merged: dict[int, tuple[Floats, Floats, Floats]] = field(default_factory=dict, repr=False)
+    _laws: dict[int, tuple[Floats, Floats]] = field(default_factory=dict, repr=False)
 
     @property
     def n(self) -> int:
@@ -70,12 +73,39 @@ class Profile:
         rate = self.fraud_rate
         return min(rate * self.costs.missed_fraud, (1 - rate) * self.costs.false_alarm)
 
+    def told(self, rows: Floats, column: int) -> Floats:
+        """Its values in rows (n, d), without empty cells; with them where hardly anything else is left."""
+        if (fill := self.fills.get(column)) is None:
+            return rows[:, column]
+        told = rows[rows[:, fill.flag] != 1, column]
+        return told if len(told) >= MIN_CLASS else rows[:, column]
+
+    def law(self, column: int) -> tuple[Floats, Floats]:
+        """Sorted values of normals, of frauds (of all, where one law), without empty cells."""
+        if column not in self.fills:
+            return self.columns[column]
+        if column not in self._laws:
+            told = self.x[:, self.fills[column].flag] != 1
+            both = [told, told] if self.one_law[column] else [told & ~self.y, told & self.y]
+            normal, fraud = (np.sort(self.x[rows, column]) for rows in both)
+            self._laws[column] = normal, fraud
+        return self._laws[column]
+
+    def among_told(self, column: int, fraud_rate: Floats) -> Floats:
+        """The fraud rate (P,) among rows whose cell is not empty, where it is this among all."""
+        if column not in self.fills:
+            return fraud_rate
+        full = self.x[:, self.fills[column].flag] != 1
+        fraud = fraud_rate * full[self.y].mean()
+        return np.asarray(fraud / (fraud + (1 - fraud_rate) * full[~self.y].mean()))
+
     def known(self, column: int, fraud_rate: Floats) -> Floats:
         """How many plain rows would tell as much of a column's mixture at these rates (P,): n at the trained rate, far
         fewer where most of the mixture is the rarer class; n at any rate of a column with one law."""
+        normal, fraud = self.law(column)
         if self.one_law[column]:
-            return np.full(np.shape(fraud_rate), float(self.n))
-        return known_rows(fraud_rate, self.n - self.frauds, self.frauds)
+            return np.full(np.shape(fraud_rate), float(len(normal)))
+        return known_rows(self.among_told(column, fraud_rate), len(normal), len(fraud))
 
     def known_of_all(self, fraud_rate: float) -> Floats:
         """(d + 1,): the same of every column at one rate."""
@@ -90,21 +120,22 @@ class Profile:
 
     def class_cdf(self, column: int, t: Floats) -> tuple[Floats, Floats]:
         """P(value <= t) of normals and of frauds; t any shape."""
-        normal, fraud = self.columns[column]
+        normal, fraud = self.law(column)
         return np.searchsorted(normal, t, "right") / len(normal), np.searchsorted(fraud, t, "right") / len(fraud)
 
     def quantiles(self, column: int, q: Floats, fraud_rates: Floats) -> Floats:
         """(rates, q) of the mixtures; q (Q,) in 0..1, fraud_rates (P,): the least value whose share reaches q."""
         if column not in self._merged:
-            values = np.unique(np.concatenate(self.columns[column]))
+            values = np.unique(np.concatenate(self.law(column)))
             self._merged[column] = values, *self.class_cdf(column, values)
         values, normal, fraud = self._merged[column]
-        at = [np.searchsorted((1 - rate) * normal + rate * fraud, q - 1e-12) for rate in fraud_rates.tolist()]
+        rates = self.among_told(column, fraud_rates).tolist()
+        at = [np.searchsorted((1 - rate) * normal + rate * fraud, q - 1e-12) for rate in rates]
         return values[np.minimum(np.array(at), len(values) - 1)]
 
     def read(self, x: npt.NDArray[np.floating], alignment: Alignment) -> Floats:
         """Rows (n, d) as fed to all columns (n, d + 1) as the network reads them: features, then the score."""
-        rows = alignment.undo(x)
+        rows = alignment.undo(x, list(self.fills.values()))
         return np.column_stack([rows, self.logit(rows)])
 
     def moment_sums(self, values: Floats, fraud_rate: float) -> Floats:
@@ -154,7 +185,7 @@ def profile_of(bundle: Bundle) -> Profile:
     manifest = bundle.manifest
     return profile_from(
         bundle.reference_x, bundle.reference_y, frozen_logit(Network.of(bundle)),
-        flag=manifest.thresholds.flag, costs=manifest.costs, cut=cut_in_force(manifest),
+        flag=manifest.thresholds.flag, costs=manifest.costs, cut=cut_in_force(manifest), fills=bundle.fills,
     )  # fmt: skip
 
 
@@ -166,6 +197,7 @@ def profile_from(
     flag: float = 0.5,
     costs: Costs | None = None,
     cut: float | None = None,
+    fills: Sequence[Fill] = (),
 ) -> Profile:
     """From labelled rows x (n, d), y (n,) of 0/1 and any frozen model's logit. cut: None, the costs' own threshold.
     Raises ValueError as profile_of."""
@@ -191,7 +223,13 @@ def profile_from(
         distinct=np.array([len(c) for c in counts]), top_share=np.array([c.max() / len(rows) for c in counts]),
         deviation=np.maximum(rows.std(axis=0), 1e-12), separation=np.array(separation),
         flag=flag, costs=costs, cut=cost_threshold(costs) if cut is None else cut,
+        fills={fill.feature: fill for fill in fills if _enough(rows[:, fill.flag] != 1, fraud)},
     )  # fmt: skip
+
+
+def _enough(told: npt.NDArray[np.bool_], fraud: npt.NDArray[np.bool_]) -> bool:
+    """Whether the law of a column can be known from these rows alone."""
+    return bool(min((told & fraud).sum(), (told & ~fraud).sum()) >= MIN_CLASS)
 
 
 def frozen_logit(network: Network) -> Logit:
