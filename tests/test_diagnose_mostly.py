@@ -1,6 +1,7 @@
 """Diagnosis on columns of mostly one value, as counts of rare things and amounts seldom paid are."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from healer.atoms import unseen
@@ -24,7 +25,7 @@ def rows(seed: int, n: int, some: float = 0.2, law: float = 8.0) -> tuple[Floats
     return np.column_stack([count, amount, rng.normal(1.2 * y, 1)]).astype(np.float32).astype(np.float64), y
 
 
-def logit(x: Floats) -> Floats:
+def logit(x: npt.NDArray[np.floating]) -> Floats:
     at = np.asarray(x, np.float64)
     return np.asarray(
         2.0 * (at[:, COUNT] > 2) + 1.4 * (at[:, AMOUNT] > USUAL + 10) + 1.5 * at[:, PLAIN] - 4.0, np.float64
