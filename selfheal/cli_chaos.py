@@ -52,9 +52,9 @@ def chaos(
     """
     from rich.console import Console
 
-    from selfheal.process import end_on_sigterm
+    from selfheal.process import end_on_signals
 
-    end_on_sigterm()
+    end_on_signals()
     as_json = (not sys.stdout.isatty()) if json is None else json
     console = Console(highlight=False, stderr=as_json)
     if brokers == 2:

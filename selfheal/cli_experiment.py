@@ -42,10 +42,10 @@ def reference(
 
     Over Kafka, in lockstep: the same seed gives the same metrics.csv, byte for byte.
     """
-    from selfheal.process import end_on_sigterm, one_thread
+    from selfheal.process import end_on_signals, one_thread
 
     one_thread()
-    end_on_sigterm()
+    end_on_signals()
     from rich.console import Console
 
     from selfheal.experiment import run_reference
@@ -100,10 +100,10 @@ def gauntlet(
 
     In memory, through the services' own functions: about a minute a seed and process. With --kafka over a broker.
     """
-    from selfheal.process import end_on_sigterm, one_thread
+    from selfheal.process import end_on_signals, one_thread
 
     one_thread()
-    end_on_sigterm()
+    end_on_signals()
     from selfheal.gauntlet.told import in_memory, on_kafka
     from selfheal.gauntlet.world import ALL, variant
     from shared.telemetry import set_up_logging

@@ -105,7 +105,7 @@ def replay(
     from producer.span import Span, parse_offsets
     from producer.target import Target
     from selfheal import replaying
-    from selfheal.process import end_on_sigterm, one_thread
+    from selfheal.process import end_on_signals, one_thread
     from selfheal.since import since_ms
     from selfheal.where import find_bundle, find_kafka
     from shared.errors import OperatorError
@@ -114,7 +114,7 @@ def replay(
     from shared.topics import check_prefix, topic_name
 
     one_thread()
-    end_on_sigterm()
+    end_on_signals()
     set_up_logging("WARNING")
     now = epoch_ms()
     span = Span(

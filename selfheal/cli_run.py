@@ -28,9 +28,9 @@ def demo(data_dir: DataDir = DATA_DIR) -> None:
     from rich.console import Console
 
     from selfheal.demo import demo as show
-    from selfheal.process import end_on_sigterm
+    from selfheal.process import end_on_signals
 
-    end_on_sigterm()
+    end_on_signals()
     show(Console(highlight=False), data_dir=data_dir)
 
 
@@ -85,13 +85,13 @@ def up(
     """
     from rich.console import Console
 
-    from selfheal.process import end_on_sigterm
+    from selfheal.process import end_on_signals
     from selfheal.up import STREAM
     from selfheal.up import up as run
     from shared.telemetry import set_up_logging
     from shared.topics import check_prefix
 
-    end_on_sigterm()
+    end_on_signals()
     set_up_logging("WARNING")
     named = ["--scenario", scenario] if scenario is not None else []
     steps = [word for step in drift or () for word in ("--drift", step)]

@@ -57,13 +57,15 @@ def stop_on_signals() -> Stop:
     return stop
 
 
-def end_on_sigterm() -> None:
+def end_on_signals() -> None:
     """For commands that are no service: SIGTERM and SIGHUP unwind the stack as Ctrl-C does, so that what was
-    started is ended."""
+    started is ended. Ctrl-C does also where a shell script started us with `&`: its children ignore SIGINT, and Python
+    leaves it so."""
 
     def end(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, end)
 

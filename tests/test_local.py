@@ -171,11 +171,7 @@ def up(kafka: dict[str, str], prefix: str, bundle: Path, folder: Path) -> Iterat
     command = [sys.executable, "-P", "-m", "selfheal", "up", "--prefix", prefix, "--bundle", str(bundle)]
     command += ["--without", "healer", "--without", "monitor", "--data-dir", str(folder)]
     with (folder / "up.log").open("wb") as log:
-        # A shell that runs the tests in the background has them ignore SIGINT, and children inherit that.
-        process = subprocess.Popen(
-            command, env=env, stdout=log, stderr=log, start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )  # fmt: skip
+        process = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
     try:
         yield process
     finally:
