@@ -144,14 +144,16 @@ def _judged(
     # A field in another unit is a fault of the feed, not a matter of opinion: it is put right also where that gains
     # nothing now, as long as it costs nothing.
     fault = verdict == "units" and gain[0] > -GAIN[0] / 3 and gain[1] > -GAIN[1] / 3
-    if not fault and gain[1] < GAIN[1] and (rarer or gain[0] < GAIN[0]):
+    refinement = active is not None and alignment.near(active, profile.deviation)
+    # What is in force stays while it gains at all: one that goes and comes where its gain is about GAIN helps nobody.
+    least = (0.0, 0.0) if refinement else GAIN
+    if not fault and gain[1] <= least[1] and (rarer or gain[0] <= least[0]):
         if drop[0] < HARMLESS[0] and drop[1] < HARMLESS[1]:
             return Diagnosis(verdict="harmless", reason="no decision worth naming changes", **common)
         if rarer:
             reason = "fraud that fell and fraud that adapted look the same here"
             return Diagnosis(verdict="unexplained", reason=reason, **common)
         return Diagnosis(verdict="harmless", reason="undoing it would gain nothing", **common)
-    refinement = active is not None and alignment.near(active, profile.deviation)
     if active is not None and refinement and not _better(window, alignment, active):
         verdict = _named(active, changes_of(active), profile.fraud_rate)
         return Diagnosis(

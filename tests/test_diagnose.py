@@ -89,6 +89,20 @@ def test_the_state_in_force_is_kept_while_it_explains_the_rows() -> None:
     assert found.verdict == "shift"
 
 
+@pytest.mark.parametrize(("shift", "rate"), [(0.2, 0.15), (0.0, 0.2)], ids=["shift", "fraud-rate"])
+def test_a_repair_in_force_stays_while_it_gains_a_little_and_goes_with_the_drift(shift: float, rate: float) -> None:
+    """Where the gain is about the least that a repair must bring, rows by rows would put it in force and take it back,
+    each time with the news that the drift had ended."""
+    rows = moved(batches(6, 10, rate=rate), shift)
+    fresh = diagnose(K, rows)
+    assert fresh.verdict == "harmless"
+    assert fresh.alignment is not None
+    again = diagnose(K, rows, fresh.alignment)
+    assert again.verdict == ("shift" if shift else "fraud-rate"), again.reason
+    assert again.active_fits
+    assert diagnose(K, batches(56, 10), fresh.alignment).verdict == "none"
+
+
 def test_the_newest_segment_begins_where_the_stream_changed() -> None:
     stream = batches(8, 4) + moved(batches(9, 3), -2.2)
     assert newest_segment(stream) == 3
