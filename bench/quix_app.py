@@ -37,6 +37,7 @@ def main(bootstrap: str, topic: str, out: str, group: str, folder: str, way: str
     app = Application(
         broker_address=bootstrap, consumer_group=group, auto_offset_reset="earliest", commit_interval=0.5,
         processing_guarantee="exactly-once", auto_create_topics=False, loglevel="WARNING",
+        state_dir=Path(folder).parent / "quix",
         consumer_extra_config={"fetch.queue.backoff.ms": 10},
         producer_extra_config={"retry.backoff.ms": 10, "compression.type": "lz4"},
     )  # fmt: skip

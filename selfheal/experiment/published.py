@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 BATCHES, BATCH_ROWS, EVALUATION_ROWS = 25, 100, 1_000
-FRAUD_RATE = 0.15
 DRIFT_STRENGTH, STRESS_DRIFT_STRENGTH = 2.2, 3.5
 ROLLBACK_F1_DROP, STRESS_ROLLBACK_F1_DROP = 0.08, 0.03
 

@@ -31,13 +31,12 @@ SLOPE_PRIOR = 5.0  # weight of "the slope is 1" in the calibration, in rows of f
 
 class Fitted(NamedTuple):
     """model: takes rows (n, d) as they are on the wire. epochs: until the best check loss. slope, offset: of the
-    calibration. check_loss: log loss on the check rows, calibrated."""
+    calibration."""
 
     model: SelfHealingMLP
     epochs: int
     slope: float
     offset: float
-    check_loss: float
 
 
 class Scaling(NamedTuple):
@@ -78,7 +77,7 @@ def fit_table(x: Array, y: Array, check_x: Array, check_y: Array, *, many: list[
         logit = model.frozen(check).numpy().astype(np.float64)
     slope, offset = calibration(logit, check_y.astype(np.float64))
     _fold(model, scale, slope, offset)
-    return Fitted(model, epochs, slope, offset, _loss(slope * logit + offset, check_y.astype(np.float64)))
+    return Fitted(model, epochs, slope, offset)
 
 
 def _scaled(x: Array, scale: Scaling) -> Array:
@@ -140,10 +139,6 @@ def calibration(logit: Floats, y: Floats) -> tuple[float, float]:
         if float(np.abs(step).max()) < 1e-8:
             break
     return slope, offset
-
-
-def _loss(logit: Floats, y: Floats) -> float:
-    return float((np.logaddexp(0, logit) - y * logit).mean())
 
 
 def _fold(model: SelfHealingMLP, scale: Scaling, slope: float, offset: float) -> None:
